@@ -1,0 +1,91 @@
+"""What guard and hub say to each other over the WebSocket: one JSON object a message, tagged by `type`.
+
+    guard                                   hub
+      | -- Hello ------------------------->  |   what it has, the highest epoch it has seen
+      | <------------------------- Part ---  |   every part whose order differs
+      | -- Ack / Nack -------------------->  |   after Envoy took it too
+      | <----------------------- Shares ---  |   decreases first; after all acknowledged, increases
+      | -- SharesAck --------------------->  |
+      | -- Report (each second) ---------->  |   demand, last use, counters
+
+The hub never learns from the client which gateway it serves: it takes that from the pod.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct, field
+
+HUB_PATH: Final = "/v1/stream"
+PPM: Final = 1_000_000  # a share is counted in millionths of a limit
+REPORT_SECONDS: Final = 1.0
+MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
+
+
+class Have(Struct, frozen=True):
+    """One part that the guard enforces now."""
+
+    epoch: int
+    revision: int
+    digest: str
+
+
+class Hello(Struct, frozen=True, tag=True):
+    """First message of a guard."""
+
+    formats: list[int]
+    highest_epoch: int
+    parts: dict[str, Have]
+
+
+class Part(Struct, frozen=True, tag=True):
+    """An encoded `document.Envelope` (base64 in JSON)."""
+
+    envelope: bytes
+
+
+class Ack(Struct, frozen=True, tag=True):
+    """The part is in force: the guard judges by it, and Envoy accepted its configuration."""
+
+    part: str
+    epoch: int
+    revision: int
+
+
+class Nack(Struct, frozen=True, tag=True):
+    """The part was refused; the previous one stays in force."""
+
+    part: str
+    epoch: int
+    revision: int
+    message: str
+
+
+class Shares(Struct, frozen=True, tag=True):
+    """How much of each limit this guard may use, in millionths. Replaces the previous message.
+
+    `subjects` maps the uid of an account or key to its share; all others have `default`.
+    """
+
+    round: int
+    default: int
+    subjects: dict[str, int] = field(default_factory=dict)
+
+
+class SharesAck(Struct, frozen=True, tag=True):
+    """The guard limits by these shares from now on."""
+
+    round: int
+
+
+class Report(Struct, frozen=True, tag=True):
+    """Usage since the last report. `demand`: messages asked for (also refused ones) per account or
+    key uid. `last_used`: Unix seconds per key-version id."""
+
+    demand: dict[str, int]
+    last_used: dict[str, int]
+
+
+GuardMessage = Hello | Ack | Nack | SharesAck | Report
+HubMessage = Part | Shares
