@@ -1,0 +1,52 @@
+"""Facts that are not custom resources: what was observed of pods, guards, namespaces and Vault.
+
+Immutable; the controller replaces them in the `Store` as they change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A namespace; `onboarded` by its label."""
+
+    name: str
+    uid: str
+    onboarded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod with the gateway label. `injected`: both sidecar containers are in its spec."""
+
+    uid: str
+    namespace: str
+    name: str
+    gateway: str
+    ready: bool
+    terminating: bool
+    injected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartState:
+    """Which envelope of a part a guard has in force, and why it refused a newer one, if it did."""
+
+    epoch: int
+    revision: int
+    digest: str
+    rejected: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A guard that the hub has seen. `last_contact` is UTC; a connected guard is in contact now."""
+
+    pod_uid: str
+    connected: bool
+    last_contact: datetime
+    parts: Mapping[str, PartState] = field(default_factory=dict)
