@@ -31,12 +31,28 @@ class Have(Struct, frozen=True):
     digest: str
 
 
+class Shares(Struct, frozen=True, tag=True):
+    """How much of each limit this guard may use, in millionths. Replaces the previous message.
+
+    `subjects` maps the uid of an account or key to its share; all others have `default`.
+    """
+
+    round: int
+    default: int
+    subjects: dict[str, int] = field(default_factory=dict)
+
+
 class Hello(Struct, frozen=True, tag=True):
-    """First message of a guard."""
+    """First message of a guard.
+
+    `shares`: the last message of shares, by which it limits now; None when it never had one. A hub
+    that took over knows from it what is already given away.
+    """
 
     formats: list[int]
     highest_epoch: int
     parts: dict[str, Have]
+    shares: Shares | None = None
 
 
 class Part(Struct, frozen=True, tag=True):
@@ -60,17 +76,6 @@ class Nack(Struct, frozen=True, tag=True):
     epoch: int
     revision: int
     message: str
-
-
-class Shares(Struct, frozen=True, tag=True):
-    """How much of each limit this guard may use, in millionths. Replaces the previous message.
-
-    `subjects` maps the uid of an account or key to its share; all others have `default`.
-    """
-
-    round: int
-    default: int
-    subjects: dict[str, int] = field(default_factory=dict)
 
 
 class SharesAck(Struct, frozen=True, tag=True):
