@@ -22,6 +22,9 @@ LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"  # on objects that the 
 LABEL_PART: Final = "sendward.io/part"  # document | network-policy | hand-over | tls | hub-ca
 LABEL_OWNER_UID: Final = "sendward.io/owner-uid"  # uid of the MessagingGateway or APIKey
 
+# Annotations.
+ANNOTATION_APP_PROBES: Final = "sendward.io/app-probes"  # on pods: the probes that injection moved
+
 # The sidecar, by convention: the webhook writes these, the admission policy checks them.
 GUARD_CONTAINER: Final = "sendward-guard"
 PROXY_CONTAINER: Final = "sendward-proxy"
@@ -32,6 +35,9 @@ VOLUME_HUB_CA: Final = "sendward-hub-ca"  # ConfigMap, guard only
 VOLUME_TLS: Final = "sendward-tls"  # Secret with the server certificate, proxy only, not optional
 VOLUME_RUN: Final = "sendward-run"  # memory-backed emptyDir: sockets, Envoy's files; both
 VOLUME_STATE: Final = "sendward-state"  # emptyDir: the last documents; guard only
+# Empty, over the path of the service account's token: the API server mounts that one wherever the
+# path is free, and the sidecar has no use for the application's rights.
+VOLUME_NO_API: Final = "sendward-no-api"
 SIDECAR_UID: Final = 64017
 
 PATH_DOCUMENT: Final = "/etc/sendward/document"  # one file per part: "gateway", "0", "1", ...
@@ -40,6 +46,7 @@ PATH_HUB_CA: Final = "/etc/sendward/hub-ca/ca.crt"
 PATH_TLS: Final = "/etc/sendward/tls"  # tls.crt, tls.key
 PATH_RUN: Final = "/run/sendward"
 PATH_STATE: Final = "/var/lib/sendward"
+PATH_NO_API: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 PATH_ADMIN_SOCKET: Final = "/run/sendward/admin.sock"  # Envoy's admin, mode 0600
 PATH_GUARD_SOCKET: Final = "/run/sendward/guard.sock"  # the guard's ext_authz
@@ -65,10 +72,18 @@ LEASE: Final = "sendward"
 HUB_SERVICE: Final = "sendward-hub"
 WEBHOOK_SERVICE: Final = "sendward-webhook"
 WEBHOOK_CONFIGURATION: Final = "sendward-inject"
+WEBHOOK_PATH: Final = "/inject"
+SERVICE_ACCOUNT_OPERATOR: Final = "sendward-operator"
+SERVICE_ACCOUNT_WEBHOOK: Final = "sendward-webhook"
 SECRET_CA: Final = "sendward-ca"
 SECRET_DOCUMENT_KEY: Final = "sendward-document-key"  # Ed25519 private key, PEM in "key.pem"
 SECRET_WEBHOOK_TLS: Final = "sendward-webhook-tls"
 CONFIGMAP_PARAMETERS: Final = "sendward-admission"  # images and the document's public key
+PARAM_GUARD_IMAGE: Final = "guardImage"  # keys of CONFIGMAP_PARAMETERS
+PARAM_PROXY_IMAGE: Final = "proxyImage"
+PARAM_PROXY_CONCURRENCY: Final = "proxyConcurrency"  # Envoy's worker threads, a decimal number
+PARAM_HUB: Final = "hub"  # host:port of the hub
+PARAM_DOCUMENT_KEY: Final = "documentKey"  # raw Ed25519 public key, base64; written by the operator
 CONFIGMAP_HUB_CA: Final = "sendward-hub-ca"  # in each onboarded namespace, key "ca.crt"
 
 PART_GATEWAY: Final = "gateway"
