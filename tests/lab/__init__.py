@@ -1,6 +1,6 @@
 """The lab: real servers as plain processes inside namespaces of our own; no container engine.
 
-    host      `python -m tests.lab.builds etcd vault ...`  compiles what is missing into a cache outside the tree
+    host      `python -m tests.lab.builds etcd vault ...`  compiles what is missing, once
       |       `python -m tests.lab.enter -- CMD`           runs CMD in fresh network, mount and pid namespaces
       v
     namespace  lo  127.0.0.1
