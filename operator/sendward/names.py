@@ -70,6 +70,10 @@ AUDIENCE_VAULT: Final = "vault"  # of the operator's token for Vault's JWT auth
 OPERATOR_NAMESPACE: Final = "sendward-system"  # default; a setting
 LEASE: Final = "sendward"
 HUB_SERVICE: Final = "sendward-hub"
+HUB_POD_LABELS: Final = {  # on the operator's pods; the gateways' NetworkPolicies select by them
+    "app.kubernetes.io/name": "sendward",
+    "app.kubernetes.io/component": "operator",
+}
 WEBHOOK_SERVICE: Final = "sendward-webhook"
 WEBHOOK_CONFIGURATION: Final = "sendward-inject"
 WEBHOOK_PATH: Final = "/inject"
@@ -78,6 +82,7 @@ SERVICE_ACCOUNT_WEBHOOK: Final = "sendward-webhook"
 SECRET_CA: Final = "sendward-ca"
 SECRET_DOCUMENT_KEY: Final = "sendward-document-key"  # Ed25519 private key, PEM in "key.pem"
 SECRET_WEBHOOK_TLS: Final = "sendward-webhook-tls"
+PATH_WEBHOOK_TLS: Final = "/etc/sendward/webhook-tls"  # where the webhook has that Secret mounted
 CONFIGMAP_PARAMETERS: Final = "sendward-admission"  # images and the document's public key
 PARAM_GUARD_IMAGE: Final = "guardImage"  # keys of CONFIGMAP_PARAMETERS
 PARAM_PROXY_IMAGE: Final = "proxyImage"
@@ -87,6 +92,7 @@ PARAM_DOCUMENT_KEY: Final = "documentKey"  # raw Ed25519 public key, base64; wri
 CONFIGMAP_HUB_CA: Final = "sendward-hub-ca"  # in each onboarded namespace, key "ca.crt"
 
 PART_GATEWAY: Final = "gateway"
+PART_NETWORK_POLICY: Final = "network-policy"  # value of LABEL_PART
 
 # Headers between Envoy, the guard and the application. Every client "x-sw-*" header is removed.
 HEADER_PREFIX: Final = "x-sw-"

@@ -1,0 +1,1 @@
+"""Pod injection: the mutating webhook, in a process of its own."""

@@ -1,0 +1,1 @@
+"""What is applied to a cluster to install Sendward: pure builders of manifests."""
