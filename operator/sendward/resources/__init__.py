@@ -1,0 +1,1 @@
+"""The custom resources: models, rules, definitions, and the way from YAML to them."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema
 
+from sendward.resources.rules import JsonSchema, Rule, raise_broken, with_validation
 
 _ACRONYMS: Final = (("Cidrs", "CIDRs"), ("Ids", "IDs"), ("Pki", "PKI"))
 
@@ -22,14 +24,26 @@ def _alias(name: str) -> str:
 
 
 class Model(BaseModel):
-    """Base of everything in a spec: camelCase in YAML, frozen, unknown fields refused."""
+    """Base of everything in a spec: camelCase in YAML, frozen, no unknown fields, `object_rules` hold."""
 
-    model_config = ConfigDict(
-        alias_generator=_alias, populate_by_name=True, frozen=True, extra="forbid"
-    )
+    model_config = ConfigDict(alias_generator=_alias, populate_by_name=True, frozen=True, extra="forbid")
+
+    object_rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="after")
+    def _obey_rules(self) -> Self:
+        raise_broken(self.object_rules, self)
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
+        found: dict[str, Any] = handler.resolve_ref_schema(handler(schema))
+        for rule in cls.object_rules:
+            found = with_validation(found, rule.entry())
+        return found
 
 
-SpecT = TypeVar("SpecT", bound=Model, covariant=True)
+SpecT = TypeVar("SpecT", bound=Model, covariant=True)  # noqa: PLC0105 - reads better without suffix
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +73,7 @@ class Meta:
 
 @dataclass(frozen=True, slots=True)
 class Resource(Generic[SpecT]):
-    """A sound object. `status` is what we last wrote, parsed (see `resources.status`)."""
+    """A sound object. Its status is read apart, by `resources.parse.parse_status`."""
 
     meta: Meta
     spec: SpecT
@@ -67,7 +81,12 @@ class Resource(Generic[SpecT]):
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """An object that breaks its schema: data, which denies its subject. `errors` name YAML paths."""
+    """An object that breaks its schema: data, which denies its subject. `errors` name YAML paths.
+
+    `selector`: the account selector of an invalid policy as far as it can be read, () when it has
+    none by design, None when it cannot be read (then it is taken to select every account).
+    """
 
     meta: Meta
     errors: tuple[str, ...]
+    selector: tuple[tuple[str, str], ...] | None = None
