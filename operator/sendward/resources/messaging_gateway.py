@@ -23,8 +23,20 @@ from sendward.resources.fields import (
     at_most,
     seconds,
 )
-from sendward.resources.operations import OPERATIONS_DIFFER, OperationSpec
+from sendward.resources.operations import OPERATIONS_DIFFER, MessageFields, OperationSpec, Place
 from sendward.resources.rules import Rule, Transition, Unique, cel_seconds
+
+__all__ = [
+    "EgressRule",
+    "EgressSpec",
+    "HTTPSpec",
+    "MessageFields",
+    "MessagingGatewaySpec",
+    "OperationSpec",
+    "Place",
+    "TLSSpec",
+    "VaultPKISpec",
+]
 
 
 class HTTPSpec(Model):
