@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,16 +49,18 @@ def run(command: list[str]) -> int:
     """Run the command in fresh namespaces, return its exit status; LabError if they cannot be had."""
     check_namespace_tools()
     init = [sys.executable, "-m", "tests.lab.enter", "--init", "--", *command]
-    environ = os.environ | {"PATH": search_path()}
     signal.pthread_sigmask(signal.SIG_BLOCK, {*_PASSED_ON, signal.SIGCHLD})
-    child = subprocess.Popen([*unshare_command(), *init], env=environ, preexec_fn=_prepare_child)  # noqa: PLW1509
+    # All temporary files of the lab go with it, also those of processes that were killed.
+    with tempfile.TemporaryDirectory(prefix="swlab-", ignore_cleanup_errors=True) as folder:
+        environ = os.environ | {"PATH": search_path(), "TMPDIR": folder}
+        child = subprocess.Popen([*unshare_command(), *init], env=environ, preexec_fn=_prepare_child)  # noqa: PLW1509
 
-    # unshare itself ignores these signals: they go to init, its only child.
-    def pass_on(number: int) -> None:
-        for pid in _children(child.pid):
-            os.kill(pid, number)
+        # unshare itself ignores these signals: they go to init, its only child.
+        def pass_on(number: int) -> None:
+            for pid in _children(child.pid):
+                os.kill(pid, number)
 
-    return _supervise(child.pid, pass_on)
+        return _supervise(child.pid, pass_on)
 
 
 def _prepare_child() -> None:
