@@ -21,7 +21,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from sendward import names
+from sendward import logs, names
 from sendward.apply.kube import KubeClient
 from sendward.webhook.certificate import ServingCertificate
 from sendward.webhook.review import MalformedError, Reviewer
@@ -183,11 +183,5 @@ async def serve() -> None:
 
 def run() -> None:
     """The `sendward webhook` process."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ]
-    )
+    logs.setup()
     asyncio.run(serve())
