@@ -101,6 +101,10 @@ HEADER_ACCOUNT: Final = "x-sw-account"  # to the application: name of the accoun
 HEADER_KEY: Final = "x-sw-key"  # to the application: id of the key version
 HEADER_REASON: Final = "x-sw-reason"  # to Envoy's access log: reason code
 
+# What the guard answers instead of 503: Envoy takes a 5xx of ext_authz for no answer and drops the body.
+# Envoy turns it into 503 and keeps the body. A plain 503 is refused as well, without the guard's reason.
+STATUS_UNAVAILABLE: Final = 490
+
 
 def document_secret(gateway: str, part: str) -> str:
     """Name of the Secret that carries one part of a gateway's document; data key "document"."""

@@ -54,3 +54,31 @@ class Reason(Enum):
         self.code = code
         self.status = status
         self.title = title
+
+
+class ProxyReason(Enum):
+    """(code, HTTP status, title) of answers that Envoy gives by itself, before or after the guard."""
+
+    BadRequest = ("SW2901", 400, "The request is not acceptable HTTP")
+    Forbidden = ("SW2902", 403, "The request asks for something this gateway does not offer")
+    NotFound = (Reason.UnknownOperation.code, 404, Reason.UnknownOperation.title)
+    RequestTimeout = ("SW2903", 408, "The request did not arrive in time")
+    BodyTooLarge = ("SW2904", 413, "The body is too large")
+    UpgradeRequired = ("SW2905", 426, "HTTP/1.1 or newer is required")
+    HeadersTooLarge = ("SW2906", 431, "The headers are too large or too many")
+    ProxyError = ("SW2907", 500, "The request could not be handled")
+    BadAnswer = ("SW2908", 502, "The application gave no valid answer")
+    ApplicationUnavailable = ("SW2909", 503, "The application cannot be reached")
+    ApplicationTimeout = ("SW2910", 504, "The application did not answer in time")
+    GuardUnavailable = ("SW2911", 503, "The request could not be judged")
+    Other = ("SW2912", 0, "The request was refused")  # status: whatever Envoy chose
+
+    def __init__(self, code: str, status: int, title: str) -> None:
+        self.code = code
+        self.status = status
+        self.title = title
+
+
+def problem_type(code: str) -> str:
+    """The `type` of a problem+json body (RFC 9457): a URN, since it names, and need not be fetched."""
+    return f"urn:sendward:problem:{code}"
