@@ -1,0 +1,106 @@
+# Everything works from an empty clone with Linux, Python >= 3.11, Go >= 1.25 and make; see `make help`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+# The interpreter that makes .venv; any Python >= 3.11.
+PYTHON ?= python3
+
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+RUN := $(BIN)/python
+# The stamp's name holds the hash of what is installed: another lock file, another stamp.
+STAMP := $(VENV)/.installed-$(shell cat requirements/dev.txt | sha256sum | cut -c1-16)
+ENTER := $(RUN) -m tests.lab.enter --
+
+.PHONY: help
+help: ## show this list
+	@echo "make TARGET, with TARGET one of:"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
+
+.PHONY: demo
+demo: venv prerequisites lab ## set everything up and show the main job on real servers
+	$(RUN) -m tests.lab.demo up
+
+.PHONY: demo-down
+demo-down: venv ## remove everything that the demo left
+	$(RUN) -m tests.lab.demo down
+
+.PHONY: test
+test: venv prerequisites lab lint check-generated test-unit test-lab ## all checks and all tests
+	@echo "make test: everything passed"
+
+.PHONY: test-unit
+test-unit: venv ## the tests that need no server
+	@echo "== unit tests"
+	$(RUN) -m pytest -q -m "not lab"
+
+.PHONY: test-lab
+test-lab: venv prerequisites lab ## the tests on real servers, in namespaces of their own
+	@echo "== lab tests"
+	$(ENTER) $(RUN) -m pytest -q -m lab --durations=10
+
+.PHONY: bench
+bench: venv prerequisites lab ## measure, beside the figures to reach
+	$(ENTER) $(RUN) -m tests.bench
+
+.PHONY: lint
+lint: venv ## style, types, layers
+	@echo "== lint"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=operator $(BIN)/lint-imports
+
+.PHONY: crds
+crds: venv ## write crds/ from the models
+	$(BIN)/sendward crds --output-dir crds
+
+.PHONY: check-generated
+check-generated: venv ## compare crds/ with the models
+	@echo "== generated files"
+	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	$(BIN)/sendward crds --output-dir "$$scratch"; \
+	diff -r -u crds "$$scratch" || { echo "error: crds/ differs from the models: run \`make crds\` and commit." >&2; exit 1; }
+
+.PHONY: prerequisites
+prerequisites: venv ## check Go, make, iproute2, namespaces
+	@$(RUN) -m tests.lab.prerequisites
+
+.PHONY: lab
+lab: venv ## compile the lab's servers into the user's cache (the first time about 20 minutes on 2 cores)
+	@$(RUN) -m tests.lab.builds >/dev/null
+
+.PHONY: venv
+venv: $(STAMP) ## make .venv with the locked dependencies and the package
+
+$(STAMP): requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: Sendward needs Python 3.11 or newer, $(PYTHON) is not: install one, or name it: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "== installing the locked dependencies into $(VENV) (about a minute)"
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "error: \`$(PYTHON) -m venv\` failed: on Debian and Ubuntu install the package python3-venv." >&2; exit 1; }
+	@rm -f $(VENV)/.installed-*
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+# The package in place, without a build: its folder on the path and its two commands.
+	@echo "$(CURDIR)/operator" > "$$($(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/sendward.pth"
+	@for name in sendward kubectl-sendward; do \
+	  printf '#!%s\nimport sys\n\nfrom sendward.cli.main import main\n\nsys.exit(main())\n' "$(RUN)" > $(BIN)/$$name; \
+	  chmod +x $(BIN)/$$name; \
+	done
+	@touch $@
+
+LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header
+
+.PHONY: lock
+lock: venv ## write requirements/ from pyproject.toml, keeping pinned versions where they still fit
+	$(LOCK) --output-file requirements/runtime.txt
+	$(LOCK) --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+
+.PHONY: clean
+clean: ## remove .venv and the tools' caches; the lab's binaries stay in ~/.cache/sendward
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find operator tests -name __pycache__ -type d -prune -exec rm -rf {} +
