@@ -76,7 +76,9 @@ def _metrics_listener(port: int, *, ipv6: bool) -> dict[str, object]:
     }
 
 
-def bootstrap(*, root: str = "", metrics_port: int = names.PORT_METRICS, ipv6: bool = True) -> dict[str, object]:
+def bootstrap(
+    *, root: str = "", metrics_port: int = names.PORT_METRICS, ipv6: bool = True
+) -> dict[str, object]:
     """The content of bootstrap.json. `root` prefixes every path; `ipv6` binds both families."""
     monitor = {
         "name": "envoy.resource_monitors.global_downstream_max_connections",

@@ -15,6 +15,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import zlib
 from typing import Final, Literal
 
 import msgspec
@@ -200,7 +201,7 @@ def _content(payload: bytes) -> bytes:
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(payload)) as stream:
             raw = stream.read(_MAX_CONTENT_BYTES + 1)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DocumentError(f"not gzip: {error}") from None
     if len(raw) > _MAX_CONTENT_BYTES:
         raise DocumentError("content is too large")

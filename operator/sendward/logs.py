@@ -54,11 +54,10 @@ def _redact_value(value: object) -> object:
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """structlog processor: masks values, drops the fields that carry bodies or credentials."""
+    """Processor for structlog: masks values, drops the fields that carry bodies or credentials."""
     timestamp = event.pop("timestamp", None)
     clean: EventDict = {
-        key: "[dropped]" if key.lower() in _DROPPED else _redact_value(value)
-        for key, value in event.items()
+        key: "[dropped]" if key.lower() in _DROPPED else _redact_value(value) for key, value in event.items()
     }
     if timestamp is not None:
         clean["timestamp"] = timestamp

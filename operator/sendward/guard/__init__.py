@@ -1,0 +1,1 @@
+"""The decision process of the sidecar: authenticates, limits and judges every message."""

@@ -1,0 +1,228 @@
+"""Rate limits as token buckets in exact integers; time is an argument, in monotonic nanoseconds.
+
+A limit admits at most `burst + rate * w` messages in any window `w`. A guard uses a share of it, in
+millionths: its rate is that part of the rate, its capacity that part of the burst, rounded down.
+Shares that sum to at most one million therefore never admit more than the limit, also while they
+move between guards (decreases first), because a changed share never adds tokens.
+
+One token is `period * 10**9 * PPM` units, so that a nanosecond earns the integer `messages * share`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sendward.document import Limit
+from sendward.protocol import PPM
+
+_SECOND: Final = 1_000_000_000
+_RETRY_UNKNOWN: Final = 1  # seconds; when no waiting alone admits, a larger share may
+
+Limits = Sequence[Limit]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The answer for one request. Positions are those of the subjects asked for.
+
+    `refused`: the first subject with an enforced limit that is reached, with `retry_after` in seconds;
+    nothing was consumed. `audited`: the first subject whose audited limit is reached.
+    """
+
+    refused: int | None = None
+    retry_after: int = 0
+    audited: int | None = None
+
+
+ADMITTED: Final = Admission()
+
+
+def fill_time(limit: Limit) -> int:
+    """Nanoseconds from empty to full; the same for every share."""
+    return -(-limit.burst * limit.period * _SECOND // limit.messages)
+
+
+class _Bucket:
+    """Tokens of one limit at one share."""
+
+    __slots__ = ("capacity", "last", "limit", "rate", "tokens", "unit")
+
+    def __init__(self, limit: Limit, share: int, tokens: int, now: int) -> None:
+        self.limit = limit
+        self.unit = limit.period * _SECOND * PPM
+        self.rate = limit.messages * share
+        self.capacity = limit.burst * share // PPM * self.unit
+        self.tokens = min(tokens, self.capacity)
+        self.last = now
+
+    def settle(self, now: int) -> None:
+        elapsed = now - self.last
+        if elapsed > 0:
+            self.tokens = min(self.capacity, self.tokens + elapsed * self.rate)
+            self.last = now
+
+    def wait(self, needed: int) -> int:
+        """Seconds until `needed` units are there, at least 1."""
+        if self.rate == 0 or needed > self.capacity:
+            return _RETRY_UNKNOWN
+        nanoseconds = -(-(needed - self.tokens) // self.rate)
+        return max(1, -(-nanoseconds // _SECOND))
+
+
+@dataclass(slots=True)
+class _Level:
+    """How full buckets that do not exist yet are: full at share `low` at time `since`, then refilled."""
+
+    share: int
+    low: int
+    since: int
+
+    def change(self, share: int, now: int, horizon: int) -> None:
+        if share > self.share:
+            if now - self.since >= horizon:
+                self.low = self.share  # any bucket had time to fill
+            self.since = now
+        self.low = min(self.low, share)
+        self.share = share
+
+    def bucket(self, limit: Limit, now: int) -> _Bucket:
+        unit = limit.period * _SECOND * PPM
+        tokens = limit.burst * self.low // PPM * unit
+        if self.low < self.share:
+            tokens += max(0, now - self.since) * limit.messages * self.share
+        else:
+            tokens = limit.burst * unit
+        return _Bucket(limit, self.share, tokens, now)
+
+
+class _Subject:
+    """The buckets of one account or key."""
+
+    __slots__ = ("buckets", "level", "limits")
+
+    def __init__(self, level: _Level) -> None:
+        self.level = level
+        self.limits: Limits = ()
+        self.buckets: list[_Bucket] = []
+
+    def use(self, limits: Limits, now: int) -> None:
+        """Buckets for `limits`; what was used up of a changed limit stays used up."""
+        old = self.buckets
+        taken: set[int] = set()
+        self.buckets = []
+        for index, limit in enumerate(limits):
+            position = self._predecessor(old, taken, limit, index)
+            if position is None:
+                self.buckets.append(self.level.bucket(limit, now))
+                continue
+            taken.add(position)
+            before = old[position]
+            before.settle(now)
+            unit = limit.period * _SECOND * PPM
+            self.buckets.append(_Bucket(limit, self.level.share, before.tokens * unit // before.unit, now))
+        self.limits = limits
+
+    @staticmethod
+    def _predecessor(old: list[_Bucket], taken: set[int], limit: Limit, index: int) -> int | None:
+        for position, bucket in enumerate(old):
+            if position not in taken and bucket.limit.period == limit.period:
+                return position
+        return index if index < len(old) and index not in taken else None
+
+    def change(self, share: int, now: int, horizon: int) -> None:
+        if share == self.level.share:
+            return
+        self.level.change(share, now, horizon)
+        for index, bucket in enumerate(self.buckets):
+            bucket.settle(now)
+            self.buckets[index] = _Bucket(bucket.limit, share, bucket.tokens, now)
+
+    def full(self, now: int) -> bool:
+        for bucket in self.buckets:
+            bucket.settle(now)
+        return all(bucket.tokens == bucket.capacity for bucket in self.buckets)
+
+
+class Limiter:
+    """All counters of a guard, by uid of account or key."""
+
+    def __init__(self) -> None:
+        self._subjects: dict[str, _Subject] = {}
+        self._default = _Level(0, 0, 0)
+        self._started = False
+        self._horizon = 0
+
+    def __len__(self) -> int:
+        return len(self._subjects)
+
+    def expect(self, fill: int) -> None:
+        """Limits with this `fill_time` may come: shares settle no faster than that."""
+        self._horizon = max(self._horizon, fill)
+
+    def set_shares(self, now: int, default: int, subjects: Mapping[str, int]) -> None:
+        """Replace all shares. The first ones ever come with full buckets, later ones add no token."""
+        if not self._started:
+            self._default = _Level(default, default, now)
+            self._started = True
+        before = self._default
+        for uid in subjects.keys() - self._subjects.keys():
+            self._subjects[uid] = _Subject(_Level(before.share, before.low, before.since))
+        for uid, subject in self._subjects.items():
+            subject.change(subjects.get(uid, default), now, self._horizon)
+        if default != before.share:
+            before.change(default, now, self._horizon)
+
+    def admit(
+        self, now: int, wanted: Sequence[tuple[str, Limits]], cost: int, *, audit: bool = False
+    ) -> Admission:
+        """Take `cost` tokens from every limit of every subject, or from none.
+
+        `audit`: no limit refuses. An audited limit that is reached is left as it is.
+        """
+        refused: int | None = None
+        audited: int | None = None
+        retry_after = 0
+        paying: list[tuple[_Bucket, int]] = []
+        for position, (uid, limits) in enumerate(wanted):
+            for bucket in self._buckets(uid, limits, now):
+                needed = cost * bucket.unit
+                if bucket.tokens >= needed:
+                    paying.append((bucket, needed))
+                elif audit or bucket.limit.audit:
+                    audited = position if audited is None else audited
+                else:
+                    refused = position if refused is None else refused
+                    retry_after = max(retry_after, bucket.wait(needed))
+        if refused is not None:
+            return Admission(refused, retry_after, audited)
+        for bucket, needed in paying:
+            bucket.tokens -= needed
+        return ADMITTED if audited is None else Admission(audited=audited)
+
+    def _buckets(self, uid: str, limits: Limits, now: int) -> list[_Bucket]:
+        if not limits:
+            return []
+        subject = self._subjects.get(uid)
+        if subject is None:
+            level = self._default
+            subject = self._subjects[uid] = _Subject(_Level(level.share, level.low, level.since))
+        if subject.limits is not limits and subject.limits != limits:
+            subject.use(limits, now)
+        for bucket in subject.buckets:
+            bucket.settle(now)
+        return subject.buckets
+
+    def sweep(self, now: int) -> None:
+        """Forget subjects that are as a new one would be: all buckets full, share by default."""
+        level = self._default
+        idle = [
+            uid
+            for uid, subject in self._subjects.items()
+            if subject.level.share == level.share
+            and now - subject.level.since >= self._horizon
+            and subject.full(now)
+        ]
+        for uid in idle:
+            del self._subjects[uid]

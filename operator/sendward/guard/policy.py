@@ -1,0 +1,217 @@
+"""The enforcement document as lookup tables.
+
+Each part is replaced by itself: a changed shard touches only its own keys. What cannot be compiled
+denies its subject (account or key), never another one, and never opens anything.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from sendward.document import Account, Gateway, Key, Limit, Shard, Version
+from sendward.guard import limiter
+from sendward.guard.request import Operations, Source
+from sendward.verdict import Reason
+
+_T = TypeVar("_T")
+
+_BY_CODE: Final = {reason.code: reason for reason in Reason}
+
+
+class Networks:
+    """A set of CIDRs as sorted, disjoint ranges of numbers; ValueError for a CIDR with host bits."""
+
+    __slots__ = ("_ends", "_starts")
+
+    def __init__(self, cidrs: Iterable[str]) -> None:
+        self._starts: dict[int, list[int]] = {4: [], 6: []}
+        self._ends: dict[int, list[int]] = {4: [], 6: []}
+        ranges: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
+        for text in cidrs:
+            network = ipaddress.ip_network(text)
+            first = int(network.network_address)
+            ranges[network.version].append((first, first + network.num_addresses - 1))
+        for version, found in ranges.items():
+            starts, ends = self._starts[version], self._ends[version]
+            for first, last in sorted(found):
+                if ends and first <= ends[-1] + 1:
+                    ends[-1] = max(ends[-1], last)
+                else:
+                    starts.append(first)
+                    ends.append(last)
+
+    def __contains__(self, source: Source) -> bool:
+        version, number = source
+        index = bisect_right(self._starts[version], number) - 1
+        return index >= 0 and number <= self._ends[version][index]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """An account as it is judged. `denied`: nothing of it may pass."""
+
+    uid: str
+    name: str
+    denied: Reason | None
+    networks: tuple[Networks, ...]
+    sender_ids: frozenset[str] | None
+    limits: tuple[Limit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key version with its key and account: what an id leads to."""
+
+    id: str
+    digest: bytes
+    not_after: int | None
+    revoked: bool
+    key_uid: str
+    key_name: str
+    denied: Reason | None
+    networks: tuple[Networks, ...]
+    operations: frozenset[str] | None
+    limits: tuple[Limit, ...]
+    account: AccountView
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayView:
+    """The gateway's own part as it is judged."""
+
+    namespace: str
+    operations: Operations
+    networks: Networks
+    shards: int
+    audit: bool
+    deleted: bool
+
+
+def gateway_view(gateway: Gateway) -> GatewayView:
+    """Compile the gateway's part; ValueError if a CIDR of it is none."""
+    return GatewayView(
+        namespace=gateway.namespace,
+        operations=Operations(gateway.operations),
+        networks=Networks(gateway.cidrs),
+        shards=gateway.shards,
+        audit=gateway.audit,
+        deleted=gateway.deleted,
+    )
+
+
+def _denied(code: str, otherwise: Reason) -> Reason | None:
+    return _BY_CODE.get(code, otherwise) if code else None
+
+
+def _networks(cidrs: Sequence[Sequence[str]]) -> tuple[Networks, ...] | None:
+    try:
+        return tuple(Networks(each) for each in cidrs)
+    except ValueError:
+        return None
+
+
+def _sound(limits: Iterable[Limit]) -> bool:
+    return all(limit.messages > 0 and limit.period > 0 and limit.burst > 0 for limit in limits)
+
+
+def _account(account: Account) -> AccountView:
+    networks = _networks(account.cidrs)
+    denied = _denied(account.denied, Reason.AccountInvalid)
+    if denied is None and (networks is None or not _sound(account.limits)):
+        denied = Reason.AccountInvalid
+    return AccountView(
+        uid=account.uid,
+        name=account.name,
+        denied=denied,
+        networks=networks or (),
+        sender_ids=None if account.sender_ids is None else frozenset(account.sender_ids),
+        limits=tuple(account.limits),
+    )
+
+
+def _entries(key: Key, account: AccountView) -> Iterable[Entry]:
+    networks = _networks(key.cidrs)
+    denied = _denied(key.denied, Reason.KeyInvalid)
+    if denied is None and (networks is None or not _sound(key.limits)):
+        denied = Reason.KeyInvalid
+    operations = None if key.operations is None else frozenset(key.operations)
+    limits = tuple(key.limits)
+    for version in key.versions:
+        yield Entry(
+            id=version.id,
+            digest=_digest(version),
+            not_after=version.not_after,
+            revoked=version.revoked,
+            key_uid=key.uid,
+            key_name=key.name,
+            denied=denied,
+            networks=networks or (),
+            operations=operations,
+            limits=limits,
+            account=account,
+        )
+
+
+def _digest(version: Version) -> bytes:
+    return version.digest.encode("utf-8", "replace")
+
+
+class Policy:
+    """The tables of one gateway. Mutable: `set_gateway` and `set_shard` replace one part each."""
+
+    def __init__(self) -> None:
+        self.gateway: GatewayView | None = None
+        self.missing: tuple[int, ...] = ()  # shards that the gateway declares and that are not there
+        self._shards: dict[int, tuple[Entry, ...]] = {}
+        # Tuples, since two keys may claim one id or one digest; then neither is accepted.
+        self._by_id: dict[str, tuple[Entry, ...]] = {}
+        self._by_digest: dict[bytes, tuple[Entry, ...]] = {}
+
+    def set_gateway(self, view: GatewayView) -> None:
+        """Judge by this gateway part from now on."""
+        self.gateway = view
+        self._count()
+
+    def set_shard(self, number: int, shard: Shard) -> int:
+        """Judge by this shard from now on; returns the longest `limiter.fill_time` in it."""
+        entries = tuple(
+            entry
+            for account in shard.accounts
+            for view in (_account(account),)
+            for key in account.keys
+            for entry in _entries(key, view)
+        )
+        for old in self._shards.get(number, ()):
+            _remove(self._by_id, old.id, old)
+            _remove(self._by_digest, old.digest, old)
+        for new in entries:
+            self._by_id[new.id] = (*self._by_id.get(new.id, ()), new)
+            self._by_digest[new.digest] = (*self._by_digest.get(new.digest, ()), new)
+        self._shards[number] = entries
+        self._count()
+        limits = [limit for account in shard.accounts for limit in account.limits]
+        limits += [limit for entry in entries for limit in entry.limits]
+        return max((limiter.fill_time(limit) for limit in limits if _sound([limit])), default=0)
+
+    def find(self, key_id: str) -> Entry | None:
+        """The key version of an id; None if there is none, or if it is not the only claimant."""
+        entries = self._by_id.get(key_id, ())
+        if len(entries) != 1 or len(self._by_digest[entries[0].digest]) != 1:
+            return None
+        return entries[0]
+
+    def _count(self) -> None:
+        declared = 0 if self.gateway is None else self.gateway.shards
+        self.missing = tuple(number for number in range(declared) if number not in self._shards)
+
+
+def _remove(table: dict[_T, tuple[Entry, ...]], at: _T, entry: Entry) -> None:
+    rest = tuple(other for other in table[at] if other is not entry)
+    if rest:
+        table[at] = rest
+    else:
+        del table[at]

@@ -1,0 +1,305 @@
+"""What the guard reads of an HTTP request, as Envoy's ext_authz HTTP service forwards it.
+
+Everything here is pure and total: any bytes give a value or a `Reason`, never an exception. Envoy
+has normalised the path before, but nothing here relies on it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from sendward import keyformat
+from sendward.document import Operation, Place
+from sendward.verdict import Reason
+
+MAX_RECIPIENTS: Final = 1000
+MAX_DEPTH: Final = 64  # of nested JSON arrays and objects
+
+Headers = Sequence[tuple[bytes, bytes]]  # names in lower case, duplicates kept
+Source = tuple[int, int]  # IP version and address as a number
+
+_PATH: Final = re.compile(r"(?:/[0-9A-Za-z._~!$&'()*+,=:@%-]*)+")
+# Encoded separators, dots, percent signs and NUL: another decoder might see another path.
+_HIDDEN: Final = re.compile(r"%(?:2[eEfF]|5[cC]|25|3[bB]|[01][0-9A-Fa-f]|7[fF]|(?![0-9A-Fa-f]{2}))")
+_QUERY: Final = re.compile(r"[\x21-\x7e]*")
+_BROKEN_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+# One number and no separator: some gateways take a list in one value, which would be counted as one.
+_RECIPIENT: Final = re.compile(r" ?\+?[0-9]{3,20}")
+_JSON_TYPE: Final = re.compile(rb'application/json\s*(?:;\s*charset\s*=\s*"?utf-8"?\s*)?', re.IGNORECASE)
+_FORM_TYPE: Final = re.compile(
+    rb'application/x-www-form-urlencoded\s*(?:;\s*charset\s*=\s*"?utf-8"?\s*)?', re.IGNORECASE
+)
+_NESTING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class RawRequest:
+    """A request as parsed by the HTTP server. `target` is path and query as sent."""
+
+    method: str
+    target: bytes
+    headers: Headers
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request whose path and method name an operation."""
+
+    raw: RawRequest
+    query: str
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """`cost` is the number of recipients; the other fields are None where none is declared."""
+
+    cost: int
+    sender_id: str | None
+
+
+class Operations:
+    """Operations by path: exact beats prefix, then the longest prefix; then the method decides."""
+
+    __slots__ = ("_exact", "_prefixes")
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        self._exact: dict[str, dict[str, Operation]] = {}
+        prefixes: dict[str, dict[str, Operation]] = {}
+        for operation in operations:
+            table = prefixes if operation.prefix else self._exact
+            table.setdefault(operation.path, {})[operation.method] = operation
+        self._prefixes = sorted(prefixes.items(), key=lambda item: len(item[0]), reverse=True)
+
+    def match(self, method: str, path: str) -> Operation | Reason:
+        """The operation of a path that was found sound, UnknownOperation or MethodNotAllowed."""
+        methods = self._exact.get(path) or self._below(path)
+        if methods is None:
+            return Reason.UnknownOperation
+        return methods.get(method, Reason.MethodNotAllowed)
+
+    def _below(self, path: str) -> dict[str, Operation] | None:
+        for prefix, methods in self._prefixes:
+            if path == prefix or path.startswith(prefix if prefix.endswith("/") else prefix + "/"):
+                return methods
+        return None
+
+
+def parse(raw: RawRequest, operations: Operations) -> Request | Reason:
+    """The request with its operation, or MalformedRequest, UnknownOperation, MethodNotAllowed."""
+    try:
+        target = raw.target.decode("ascii")
+    except UnicodeDecodeError:
+        return Reason.MalformedRequest
+    path, _, query = target.partition("?")
+    if not _sound_path(path) or not _QUERY.fullmatch(query) or "#" in query:
+        return Reason.MalformedRequest
+    operation = operations.match(raw.method, path)
+    return operation if isinstance(operation, Reason) else Request(raw, query, operation)
+
+
+def _sound_path(path: str) -> bool:
+    if not _PATH.fullmatch(path) or _HIDDEN.search(path) or "//" in path:
+        return False
+    if "%" in path:
+        try:
+            unquote_to_bytes(path).decode("utf-8")  # overlong forms of "/" and "." are no UTF-8
+        except UnicodeDecodeError:
+            return False
+    return "/." not in path or not any(part in (".", "..") for part in path.split("/"))
+
+
+def credential(headers: Headers) -> tuple[str, str] | Reason:
+    """(id, secret) of the one API key, or MissingKey, MultipleKeys, MalformedKey.
+
+    A second header, a joined value (as proxies fold duplicates) or both headers at once are refused
+    before anything is compared: which of two keys counts must never depend on who reads them.
+    """
+    found: list[tuple[bytes, bytes]] = []
+    for header in headers:
+        name = header[0]
+        if name in {b"authorization", b"x-api-key"}:
+            found.append(header)
+        elif name == b"x_api_key":
+            return Reason.MalformedKey  # some servers read it as x-api-key
+    if not found:
+        return Reason.MissingKey
+    name, value = found[0]
+    if len(found) > 1 or b"," in value:
+        return Reason.MultipleKeys
+    if name == b"authorization":
+        scheme, _, value = value.partition(b" ")
+        if scheme.lower() != b"bearer":
+            return Reason.MalformedKey
+    try:
+        return keyformat.parse(value.strip(b" ").decode("ascii")) or Reason.MalformedKey
+    except UnicodeDecodeError:
+        return Reason.MalformedKey
+
+
+def source(text: str) -> Source | None:
+    """The client's address as Envoy judged it; None if the text is no single address."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if address.version == 6 and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.version, int(address)
+
+
+class _MalformedError(Exception):
+    """The message cannot be read; becomes MalformedMessage."""
+
+
+def message(request: Request) -> Message | Reason:
+    """Recipients, sender id and text where the operation declares them, or MalformedMessage."""
+    operation = request.operation
+    reader = _Reader(request)
+    try:
+        cost = 0
+        if operation.recipient is not None:
+            cost = _recipients(reader.value(operation.recipient))
+        sender_id = None
+        if operation.sender_id is not None:
+            sender_id = _string(reader.value(operation.sender_id))
+        if operation.text is not None:
+            _string(reader.value(operation.text))
+    except _MalformedError:
+        return Reason.MalformedMessage
+    return Message(cost, sender_id)
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise _MalformedError
+    return value
+
+
+def _recipients(value: object) -> int:
+    numbers = value if isinstance(value, list) else [value]
+    if not 1 <= len(numbers) <= MAX_RECIPIENTS:
+        raise _MalformedError
+    if not all(isinstance(number, str) and _RECIPIENT.fullmatch(number) for number in numbers):
+        raise _MalformedError
+    return len(numbers)
+
+
+class _Reader:
+    """Reads places of one request; each source of values is parsed once, when first asked for."""
+
+    __slots__ = ("_document", "_fields", "_request")
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._document: list[object] = []
+        self._fields: list[list[tuple[bytes, bytes]]] = []
+
+    def value(self, place: Place) -> object:
+        """The value at a place; `_MalformedError` if it is missing, repeated or unreadable."""
+        if place.kind == "jsonPointer":
+            if not self._document:
+                self._document.append(_json(self._request.raw))
+            return _resolve(self._document[0], place.name)
+        return self._field(place)
+
+    def _field(self, place: Place) -> str:
+        if not self._fields:
+            # Both are read: an application may take the one where the other is declared.
+            self._fields += [_pairs(self._request.query.encode("ascii")), _form(self._request.raw)]
+        in_query, in_form = (
+            [value for name, value in pairs if name == place.name.encode()] for pairs in self._fields
+        )
+        wanted, other = (in_query, in_form) if place.kind == "queryParameter" else (in_form, in_query)
+        if len(wanted) != 1 or other:
+            raise _MalformedError
+        try:
+            return wanted[0].decode("utf-8")
+        except UnicodeDecodeError:
+            # Gateways with another charset parameter; a sender id or number is ASCII anyway.
+            return wanted[0].decode("latin-1")
+
+
+def _pairs(encoded: bytes) -> list[tuple[bytes, bytes]]:
+    if not encoded:
+        return []
+    if b";" in encoded or _BROKEN_PERCENT.search(encoded):
+        raise _MalformedError  # some parsers take ";" for a separator
+    pairs = []
+    for item in encoded.replace(b"+", b" ").split(b"&"):
+        name, _, value = item.partition(b"=")
+        pairs.append((unquote_to_bytes(name), unquote_to_bytes(value)))
+    return pairs
+
+
+def _content_type(raw: RawRequest) -> bytes:
+    values = [value for name, value in raw.headers if name == b"content-type"]
+    if len(values) > 1 or any(
+        name == b"content-encoding" and value.lower() != b"identity" for name, value in raw.headers
+    ):
+        raise _MalformedError
+    return values[0].strip() if values else b""
+
+
+def _form(raw: RawRequest) -> list[tuple[bytes, bytes]]:
+    if not _FORM_TYPE.fullmatch(_content_type(raw)):
+        return []
+    return _pairs(raw.body)
+
+
+def _json(raw: RawRequest) -> object:
+    if not _JSON_TYPE.fullmatch(_content_type(raw)) or _too_deep(raw.body):
+        raise _MalformedError
+    try:
+        return json.loads(
+            raw.body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
+        )
+    except (ValueError, RecursionError):
+        raise _MalformedError from None
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("duplicate key")  # parsers disagree on which one counts
+    return found
+
+
+def _refuse_constant(_text: str) -> object:
+    raise ValueError("not JSON")  # NaN and Infinity
+
+
+def _too_deep(body: bytes) -> bool:
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for match in _NESTING.finditer(body):
+        if match[0] in (b"[", b"{"):
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif match[0] in (b"]", b"}"):
+            depth -= 1
+    return False
+
+
+def _resolve(document: object, pointer: str) -> object:
+    """The value at an RFC 6901 pointer."""
+    node = document
+    for token in pointer.split("/")[1:]:
+        name = token.replace("~1", "/").replace("~0", "~")
+        match node:
+            case dict() if name in node:
+                node = node[name]
+            case [only] if name == "0":
+                node = only  # further elements would pass unjudged, so there may be none
+            case _:
+                raise _MalformedError
+    return node

@@ -1,0 +1,181 @@
+"""The ext_authz server: HTTP/1.1 over a Unix socket, one decision a request.
+
+Requests of one connection are answered in order, pipelined or not. Whatever arrives gets an answer
+or a closed connection; no exception leaves this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+import httptools
+import structlog
+
+from sendward import names
+from sendward.guard.decide import Decision, Now, State, decide
+from sendward.guard.metrics import Metrics
+from sendward.guard.request import RawRequest, Source, source
+from sendward.guard.response import response
+from sendward.guard.usage import Usage
+from sendward.verdict import Reason, Verdict
+
+MAX_BODY_BYTES: Final = 2 * 1024 * 1024  # above what any gateway may declare; Envoy refuses before
+MAX_HEAD_BYTES: Final = 128 * 1024
+_SOURCE: Final = names.HEADER_SOURCE.encode()
+
+log = structlog.get_logger(__name__)
+
+
+class Judge:
+    """Turns requests into answers, and counts them."""
+
+    def __init__(self, state: State, usage: Usage, metrics: Metrics) -> None:
+        self.state = state
+        self._usage = usage
+        self._metrics = metrics
+
+    def answer(self, raw: RawRequest, *, close: bool) -> bytes:
+        """The response to one request; never raises."""
+        started = time.perf_counter()
+        unix = int(time.time())
+        try:
+            decision = decide(self.state, raw, _source(raw), Now(unix, time.monotonic_ns()))
+        except Exception as error:  # noqa: BLE001  whatever it is, the answer is no
+            log.error("decision failed", error=type(error).__name__)
+            decision = Decision(Verdict.DENY, Reason.InternalError)
+        self._usage.record(decision, unix)
+        self._metrics.record(decision, time.perf_counter() - started)
+        return response(decision, raw.headers, close=close)
+
+    def malformed(self) -> bytes:
+        """The response to what is no HTTP request, or one beyond all bounds."""
+        decision = Decision(Verdict.DENY, Reason.MalformedRequest)
+        self._metrics.record(decision, 0.0)
+        return response(decision, (), close=True)
+
+
+def _source(raw: RawRequest) -> Source | None:
+    found = [value for name, value in raw.headers if name == _SOURCE]
+    return source(found[0].decode("latin-1")) if len(found) == 1 else None
+
+
+class AuthProtocol(asyncio.Protocol):
+    """One connection of Envoy."""
+
+    def __init__(self, judge: Judge, connections: set[AuthProtocol]) -> None:
+        self._judge = judge
+        self._connections = connections
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self.on_message_begin()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  a stream server makes no other
+        self._transport = transport
+        self._connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._transport = None
+        self._connections.discard(self)
+
+    def pause_writing(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.close()  # the request itself was answered; there is nothing to upgrade to
+        except httptools.HttpParserError:
+            self._refuse()
+
+    def on_message_begin(self) -> None:
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body: list[bytes] = []
+        self._head_bytes = 0
+        self._body_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        self._count_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+        self._count_head(len(name) + len(value))
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > MAX_BODY_BYTES:
+            self._refuse()
+        else:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        close = not self._parser.should_keep_alive()
+        raw = RawRequest(
+            self._parser.get_method().decode("ascii"), self._target, self._headers, b"".join(self._body)
+        )
+        transport.write(self._judge.answer(raw, close=close))
+        if close:
+            transport.close()
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(self._judge.malformed())
+            self._transport.close()
+
+    def close(self) -> None:
+        """End the connection, after what was written is sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+
+class AuthServer:
+    """Listens on a Unix socket that only our own UID may open."""
+
+    def __init__(self, judge: Judge, path: Path) -> None:
+        self._judge = judge
+        self._path = path
+        self._connections: set[AuthProtocol] = set()
+        self._server: asyncio.Server | None = None
+
+    @property
+    def listening(self) -> bool:
+        """Whether Envoy can reach it."""
+        return self._server is not None and self._server.is_serving()
+
+    async def start(self) -> None:
+        """Listen; a socket file that a killed predecessor left is replaced."""
+        self._path.unlink(missing_ok=True)
+        mask = os.umask(0o177)
+        try:
+            self._server = await asyncio.get_running_loop().create_unix_server(
+                lambda: AuthProtocol(self._judge, self._connections), str(self._path)
+            )
+        finally:
+            os.umask(mask)
+
+    async def stop(self) -> None:
+        """Stop listening and end all connections."""
+        if self._server is not None:
+            self._server.close()
+        for connection in tuple(self._connections):
+            connection.close()
