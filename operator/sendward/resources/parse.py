@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -25,7 +26,6 @@ from sendward.resources.status import Status
 
 MAX_ERRORS: Final = 20  # of one object; a status or a terminal shows no more
 _MAX_QUOTE: Final = 80
-_MAX_DEPTH: Final = 32  # deeper than any of our schemas
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)  # of objects that were never created: files
 
 
@@ -52,7 +52,9 @@ def parse_status(kind: str, obj: Mapping[str, Any]) -> Status:
     """
     model = BY_NAME[kind].status
     try:
-        return model.model_validate(_without_nulls(_get(obj, "status")), by_alias=True, by_name=False)
+        return model.model_validate(
+            _without_nulls(_get(obj, "status"), _schema(model)), by_alias=True, by_name=False
+        )
     except ValidationError:
         return model()
 
@@ -108,6 +110,11 @@ class _Fields:
         return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
 
+@cache
+def _schema(model: type[Model]) -> Schema:
+    return structural(model)
+
+
 def _meta(obj: object, errors: list[str]) -> Meta:
     metadata = _get(obj, "metadata")
     fields = _Fields(metadata, errors)
@@ -133,11 +140,12 @@ def _spec(model: type[Model], spec: object, errors: list[str]) -> Model | None:
         errors.append("spec: is missing. Add it")
         return None
     try:
-        return model.model_validate(_without_nulls(spec), strict=True, by_alias=True, by_name=False)
+        return model.model_validate(
+            _without_nulls(spec, _schema(model)), strict=True, by_alias=True, by_name=False
+        )
     except ValidationError as invalid:
-        schema = structural(model)
         for error in invalid.errors(include_url=False):
-            errors.extend(_explain(error, schema))
+            errors.extend(_explain(error, _schema(model)))
         return None
 
 
@@ -183,14 +191,21 @@ def _get(obj: object, name: str) -> Any:
     return obj.get(name) if isinstance(obj, Mapping) else None
 
 
-def _without_nulls(value: object, depth: int = 0) -> object:
-    """As the API server does before it fills in defaults: a null field counts as absent."""
-    if depth > _MAX_DEPTH:
-        return value
+def _without_nulls(value: object, schema: Schema) -> object:
+    """As the API server does before it fills in defaults: a null in a known field counts as absent.
+
+    It goes no deeper than the schema, whatever the depth of the value.
+    """
     if isinstance(value, Mapping):
-        return {name: _without_nulls(item, depth + 1) for name, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_nulls(item, depth + 1) for item in value]
+        fields, others = schema.get("properties", {}), schema.get("additionalProperties")
+        known = {name: fields.get(name, others) for name in value}
+        return {
+            name: item if known[name] is None else _without_nulls(item, known[name])
+            for name, item in value.items()
+            if item is not None or known[name] is None
+        }
+    if isinstance(value, list) and "items" in schema:
+        return [_without_nulls(item, schema["items"]) for item in value]
     return value
 
 
