@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 Object = dict[str, Any]
 Key = tuple[str, str]  # namespace, name
 
-MERGE: Final = "application/merge-patch+json"
 STRATEGIC: Final = "application/strategic-merge-patch+json"
 RELIST_DELAY: Final = 0.3  # seconds
 

@@ -119,6 +119,7 @@ class Container:
             stdout, stderr = await process.communicate()
         finally:
             kill_group(process)
+            await process.wait()
         return Result(process.returncode or 0, stdout, stderr)
 
     async def _run(self, policy: RestartPolicy) -> None:

@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import os
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,13 @@ from typing import Any, Final
 
 import aiohttp
 
-from tests.lab import BRIDGE, BRIDGE_ADDRESS
+from tests.lab import BRIDGE, BRIDGE_ADDRESS, POD_CIDR
+from tests.lab.enter import require_inside
+from tests.lab.prerequisites import LabError
 
 NETNS: Final = Path("/run/netns")
-PREFIX: Final = 16
+PREFIX: Final = POD_CIDR.partition("/")[2]
+ALL_UIDS: Final = "4294967295"  # length of the first line of an initial user namespace's map
 CLONE_NEWNET: Final = 0x40000000
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -67,20 +71,14 @@ async def _ip(*lines: str, namespace: str = "") -> None:
         raise NetworkError(result.stderr.decode(errors="replace").strip())
 
 
-async def prepare() -> None:
-    """Make the folder for named namespaces, and the bridge when nobody made it yet."""
+def prepare() -> None:
+    """Make the folder for named namespaces. Raises LabError outside the lab or without real root."""
+    require_inside()
+    if Path("/proc/self/uid_map").read_text().split()[2] != ALL_UIDS:
+        raise LabError("Pods need other users than one's own: run this as root (`sudo -E ...`).")
     NETNS.mkdir(parents=True, exist_ok=True)
     if not NETNS.is_mount():
-        result = await run("mount", "-t", "tmpfs", "-o", "mode=755", "netns", str(NETNS))
-        if result.code != 0:
-            raise NetworkError(result.stderr.decode(errors="replace").strip())
-    if (await run("ip", "link", "show", BRIDGE)).code != 0:
-        await _ip(
-            f"link add {BRIDGE} type bridge",
-            f"address add {BRIDGE_ADDRESS}/{PREFIX} dev {BRIDGE}",
-            f"link set {BRIDGE} up",
-            "link set lo up",
-        )
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "netns", str(NETNS)], check=True)
 
 
 class Addresses:
@@ -206,7 +204,7 @@ class Client(Namespace):
 @contextlib.asynccontextmanager
 async def client_namespace(address: str) -> AsyncIterator[Client]:
     """A client with `address`, inside 10.123.200.0 to 10.123.255.254 so that no pod has it."""
-    await prepare()
+    prepare()
     third, fourth = (int(part) for part in address.split(".")[2:])
     client = Client(f"client-{third}-{fourth}", address)
     await client.create()

@@ -16,27 +16,27 @@ def _names(text: str) -> frozenset[str]:
 
 
 POD: Final = _names(
-    "automountServiceAccountToken containers dnsPolicy enableServiceLinks hostAliases hostname initContainers"
-    " nodeName restartPolicy schedulerName securityContext serviceAccount serviceAccountName subdomain"
-    " terminationGracePeriodSeconds volumes"
+    "automountServiceAccountToken containers dnsPolicy enableServiceLinks hostAliases hostname"
+    " initContainers nodeName restartPolicy schedulerName securityContext serviceAccount"
+    " serviceAccountName subdomain terminationGracePeriodSeconds volumes"
 )
 POD_NO_EFFECT: Final = _names(
-    "affinity imagePullSecrets nodeSelector preemptionPolicy priority priorityClassName tolerations"
-    " topologySpreadConstraints"
+    "affinity imagePullSecrets nodeSelector preemptionPolicy priority priorityClassName"
+    " tolerations topologySpreadConstraints"
 )
 CONTAINER: Final = _names(
-    "args command env envFrom image imagePullPolicy lifecycle livenessProbe name ports readinessProbe"
-    " restartPolicy securityContext startupProbe terminationMessagePath terminationMessagePolicy"
-    " volumeMounts workingDir"
+    "args command env envFrom image imagePullPolicy lifecycle livenessProbe name ports"
+    " readinessProbe restartPolicy securityContext startupProbe terminationMessagePath"
+    " terminationMessagePolicy volumeMounts workingDir"
 )
 CONTAINER_NO_EFFECT: Final = frozenset({"resources", "resizePolicy"})
 POD_SECURITY: Final = _names(
-    "fsGroup fsGroupChangePolicy runAsGroup runAsNonRoot runAsUser seccompProfile supplementalGroups"
-    " appArmorProfile supplementalGroupsPolicy"
+    "fsGroup fsGroupChangePolicy runAsGroup runAsNonRoot runAsUser seccompProfile"
+    " supplementalGroups appArmorProfile supplementalGroupsPolicy"
 )
 CONTAINER_SECURITY: Final = _names(
-    "allowPrivilegeEscalation appArmorProfile capabilities readOnlyRootFilesystem runAsGroup runAsNonRoot"
-    " runAsUser seccompProfile"
+    "allowPrivilegeEscalation appArmorProfile capabilities readOnlyRootFilesystem runAsGroup"
+    " runAsNonRoot runAsUser seccompProfile"
 )
 VOLUME: Final = _names("name emptyDir secret configMap projected downwardAPI")
 PROJECTION: Final = _names("secret configMap serviceAccountToken downwardAPI")

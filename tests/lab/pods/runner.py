@@ -1,10 +1,11 @@
 """The node: registers itself, binds pods to itself, runs them.
 
-    async with PodRunner(ApiAccess(url, token, ca), data) as runner:
+    async with PodRunner.of(lab) as runner:
         ...                                   # pods of the API server run now
         os.kill(runner.pid_of("team", "gw-0", "sendward-guard"), signal.SIGKILL)
 
-Every pod is taken: with a single node, scheduling constraints hold by themselves.
+The node sends no heartbeat, since the lab's controller manager runs no node controller. Every pod is
+taken: with a single node, scheduling constraints hold by themselves.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -22,16 +22,15 @@ import aiohttp
 from tests.lab import BRIDGE_ADDRESS
 from tests.lab.images import IMAGES, Image
 from tests.lab.pods import network
-from tests.lab.pods.api import MERGE, STRATEGIC, Api, ApiAccess, ApiError, Key, Mirror, Object
+from tests.lab.pods.api import STRATEGIC, Api, ApiAccess, ApiError, Key, Mirror, Object
 from tests.lab.pods.containers import Container, timestamp
 from tests.lab.pods.network import Addresses, Namespace, Result
 from tests.lab.pods.pod import Node, Pod
+from tests.lab.provider import Servers
 
 log = logging.getLogger(__name__)
 
 NODE: Final = "lab-node"
-HEARTBEAT: Final = 10.0  # seconds; the controller manager waits 40 before it calls a node lost
-LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 
 class PodRunner:
@@ -61,8 +60,14 @@ class PodRunner:
         self._background: list[asyncio.Task[None]] = []
         self._node: Node | None = None
 
+    @classmethod
+    def of(cls, servers: Servers, **options: Any) -> Self:
+        """A runner for the pods of these servers; its files lie in their folder."""
+        access = ApiAccess(servers.apiserver_url, servers.admin_token, servers.ca_file)
+        return cls(access, servers.directory / "pods", **options)
+
     async def __aenter__(self) -> Self:
-        await network.prepare()
+        network.prepare()
         await self._api.__aenter__()
         secrets = Mirror(self._api, "/api/v1/secrets")
         config_maps = Mirror(self._api, "/api/v1/configmaps")
@@ -88,7 +93,6 @@ class PodRunner:
         await self._register()
         mirrors = (secrets, config_maps, services, slices)
         self._background = [asyncio.create_task(mirror.run()) for mirror in mirrors]
-        self._background.append(asyncio.create_task(self._heartbeat()))
         for mirror in mirrors:
             await mirror.listed.wait()
         pods = Mirror(self._api, "/api/v1/pods", self._on_pod)
@@ -218,24 +222,6 @@ class PodRunner:
         }
         await self._create("/api/v1/nodes", node)
         await self._api.request("PATCH", f"/api/v1/nodes/{NODE}/status", {"status": status}, STRATEGIC)
-        lease = {
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": "Lease",
-            "metadata": {"name": NODE, "namespace": "kube-node-lease"},
-            "spec": {"holderIdentity": NODE, "leaseDurationSeconds": 40, "renewTime": _micro_time()},
-        }
-        await self._ensure_lease(lease)
-
-    async def _ensure_lease(self, lease: Object) -> None:
-        # A fresh API server makes this namespace a moment after it calls itself ready.
-        for attempt in range(100):
-            try:
-                await self._create(LEASES, lease)
-                return
-            except ApiError as error:
-                if error.status != 404 or attempt == 99:
-                    raise
-            await asyncio.sleep(0.1)
 
     async def _create(self, path: str, body: Object) -> None:
         try:
@@ -243,19 +229,6 @@ class PodRunner:
         except ApiError as error:
             if error.status != 409:  # there already, from an earlier runner
                 raise
-
-    async def _heartbeat(self) -> None:
-        while True:
-            try:
-                spec = {"spec": {"renewTime": _micro_time()}}
-                await self._api.request("PATCH", f"{LEASES}/{NODE}", spec, MERGE)
-            except (ApiError, aiohttp.ClientError, TimeoutError) as error:
-                log.warning("heartbeat: %s", error)
-            await asyncio.sleep(HEARTBEAT)
-
-
-def _micro_time() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 __all__: Sequence[str] = ("NODE", "ApiAccess", "PodRunner")
