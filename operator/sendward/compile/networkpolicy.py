@@ -135,11 +135,13 @@ def _lint(spec: MessagingGatewaySpec, clients: tuple[str, ...]) -> Iterable[Find
                 f"spec.{field} covers every IPv4 or IPv6 address: narrow it, or say allowAnySource: true",
             )
     if not clients:
-        yield (
-            Reason.NO_SOURCES,
-            "no client may connect: no account of this gateway has a source CIDR within spec.sourceCIDRs, "
-            "or spec.frontCIDRs is empty behind a load balancer",
-        )
+        yield Reason.NO_SOURCES, _no_sources(spec)
+
+
+def _no_sources(spec: MessagingGatewaySpec) -> str:
+    if behind_load_balancer(spec):
+        return "no client may connect: spec.frontCIDRs is empty, so name the load balancer's addresses there"
+    return "no client may connect: no account of this gateway may send from within spec.sourceCIDRs"
 
 
 def _port(port: int, protocol: str = "TCP") -> dict[str, object]:
