@@ -1,0 +1,300 @@
+"""The hub: streams policy to the guards, takes their acknowledgements and usage, splits limits.
+
+Only the leader serves; a standby answers 503 and the guard tries the next address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from sendward import names
+from sendward.clock import Clock
+from sendward.controller import hub_metrics as metrics
+from sendward.controller.hub_auth import Authenticator, Refused, TokenReviewer, View
+from sendward.controller.hub_session import Session
+from sendward.controller.hub_state import GatewayState, Order
+from sendward.document import Envelope
+from sendward.graph.facts import Guard
+from sendward.protocol import (
+    HUB_PATH,
+    REPORT_SECONDS,
+    Ack,
+    GuardMessage,
+    Hello,
+    Nack,
+    Report,
+    Shares,
+    SharesAck,
+)
+
+_SHARES_ACK_SECONDS: Final = 10.0  # a guard that does not answer would hold up the others' shares
+
+_log = structlog.get_logger(__name__)
+
+
+class Hub:
+    """One per process. `is_serving`: this process leads and its view of the cluster is complete.
+
+    Callbacks run in the event loop and return at once:
+    `on_change(gateway uid)`: acknowledgements, refusals or connections changed.
+    `on_epoch(seen)`: a guard has seen an epoch above the published ones: move above it.
+    `on_ahead(gateway uid, part, (epoch, revision))`: a guard has something newer than what is
+    published; seal the part anew above that order.
+    """
+
+    def __init__(
+        self,
+        kube: TokenReviewer,
+        view: View,
+        clock: Clock,
+        *,
+        is_serving: Callable[[], bool],
+        epoch: Callable[[], int],
+        on_change: Callable[[str], None],
+        on_epoch: Callable[[int], None],
+        on_ahead: Callable[[str, str, Order], None],
+    ) -> None:
+        self._view = view
+        self._clock = clock
+        self._is_serving = is_serving
+        self._epoch = epoch
+        self._on_change = on_change
+        self._on_epoch = on_epoch
+        self._on_ahead = on_ahead
+        self._authenticator = Authenticator(kube, view, clock)
+        self._started = clock.now()
+        self._gateways: dict[str, GatewayState] = {}
+        self._sessions: dict[str, Session] = {}  # by pod uid
+        self._outbox: dict[str, tuple[Shares, float]] = {}  # shares to send, or not yet answered
+        self._unsent: set[str] = set()  # pods whose shares in the outbox are still to be sent
+        self._nudge = asyncio.Event()
+        self._labels: dict[str, tuple[str, str]] = {}
+        self._runner: web.AppRunner | None = None
+        self._balancer: asyncio.Task[None] | None = None
+        self.port = 0
+
+    # --- the server -----------------------------------------------------------------------------
+
+    async def start(self, tls: ssl.SSLContext, host: str | None = None, port: int = names.PORT_HUB) -> None:
+        """Listen. `tls` may be given new certificates later."""
+        application = web.Application()
+        application.router.add_get(HUB_PATH, self._handle)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=3.0)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port, ssl_context=tls).start()
+        self.port = self._runner.addresses[0][1]
+        self._balancer = asyncio.create_task(self._balance())
+
+    async def stop(self) -> None:
+        """Close every stream; guards then look for the next leader."""
+        for session in list(self._sessions.values()):
+            session.stop("HubStops")
+        if self._balancer:
+            self._balancer.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._balancer
+        if self._runner:
+            await self._runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        try:
+            if not self._is_serving():
+                raise Refused(503, "Standby")
+            peer = await self._authenticator.authenticate(request.headers.get("Authorization", ""))
+        except Refused as refused:
+            metrics.REFUSED.labels(refused.reason).inc()
+            if refused.reason != "Standby":
+                _log.warning("guard refused", reason=refused.reason, remote=request.remote)
+            return web.Response(status=refused.status, text=refused.reason)
+        session = Session(peer, self, self._next_frame, self._clock)
+        # No await since the pod was looked up: a deletion from now on finds the session.
+        if before := self._sessions.get(peer.pod.uid):
+            self._detach(before)
+            before.stop("Replaced")
+        self._sessions[peer.pod.uid] = session
+        return await session.run(request)
+
+    # --- for the loop ---------------------------------------------------------------------------
+
+    def publish(self, gateway_uid: str, envelopes: Mapping[str, Envelope]) -> None:
+        """Current envelopes by part; parts that are not named stay as they are. Streams at once."""
+        state = self._state(gateway_uid)
+        if not state.publish(envelopes):
+            return
+        for session in self._sessions.values():
+            if session.peer.gateway_uid == gateway_uid:
+                self._report_ahead(state, session)
+                session.wake()
+
+    def withdraw(self, gateway_uid: str) -> None:
+        """The gateway is gone: close its streams, forget its guards."""
+        self._gateways.pop(gateway_uid, None)
+        for session in list(self._sessions.values()):
+            if session.peer.gateway_uid == gateway_uid:
+                self._detach(session)
+                session.stop("GatewayGone")
+        if labels := self._labels.pop(gateway_uid, None):
+            for gauge in (metrics.GUARDS, metrics.OUT_OF_SYNC):
+                gauge.remove(*labels)
+
+    def guards(self, gateway_uid: str) -> dict[str, Guard]:
+        """Every guard of a gateway that spoke to this leader and whose pod exists, by pod uid."""
+        state = self._gateways.get(gateway_uid)
+        return state.facts() if state else {}
+
+    def last_used(self) -> dict[str, dict[str, int]]:
+        """Gateway uid to key-version id to Unix seconds, since the last call. A guard is believed
+        for keys of its own gateway only, so judge each version by its gateways.
+        """
+        used = {uid: state.last_used for uid, state in self._gateways.items() if state.last_used}
+        for uid in used:
+            self._gateways[uid].last_used = {}
+        return used
+
+    def pod_gone(self, pod_uid: str) -> None:
+        """The pod is deleted or terminates: its token is worth nothing any more."""
+        if session := self._sessions.get(pod_uid):
+            self._detach(session)
+            session.stop("PodGone")
+        self._nudge.set()
+
+    # --- events of sessions ---------------------------------------------------------------------
+
+    def on_hello(self, session: Session, hello: Hello) -> None:
+        if self._sessions.get(session.peer.pod.uid) is not session:
+            return
+        state = self._state(session.peer.gateway_uid)
+        state.hello(session.peer.pod, hello, self._clock.now())
+        if hello.highest_epoch > self._epoch():
+            self._on_epoch(hello.highest_epoch)
+        self._report_ahead(state, session)
+        state.shares.retarget()
+        self._nudge.set()
+        self._on_change(session.peer.gateway_uid)
+
+    def on_message(self, session: Session, message: GuardMessage) -> None:
+        uid, gateway_uid = session.peer.pod.uid, session.peer.gateway_uid
+        state = self._gateways.get(gateway_uid)
+        if state is None or uid not in state.records or self._sessions.get(uid) is not session:
+            return
+        now = self._clock.now()
+        state.records[uid].last_contact = now
+        match message:
+            case Ack():
+                state.acknowledge(uid, message)
+                self._report_ahead(state, session)
+                self._on_change(gateway_uid)
+            case Nack():
+                state.refuse(uid, message)
+                metrics.REJECTIONS.labels(session.peer.pod.namespace, session.peer.pod.gateway).inc()
+                self._on_change(gateway_uid)
+            case SharesAck():
+                state.shares.acknowledge(uid, message.round)
+                if uid in self._outbox and self._outbox[uid][0].round == message.round:
+                    del self._outbox[uid]
+                self._nudge.set()
+            case Report():
+                state.report(uid, message, now, self._clock.monotonic())
+
+    def on_end(self, session: Session) -> None:
+        self._detach(session)
+
+    def _detach(self, session: Session) -> None:
+        """From here on the guard counts as cut off. Nothing happens for one that was replaced."""
+        uid, gateway_uid = session.peer.pod.uid, session.peer.gateway_uid
+        if self._sessions.get(uid) is not session:
+            return
+        del self._sessions[uid]
+        self._outbox.pop(uid, None)
+        self._unsent.discard(uid)
+        state = self._gateways.get(gateway_uid)
+        if state and session.greeted:
+            state.disconnect(uid, self._clock.now())
+            state.shares.retarget()
+            self._nudge.set()
+            self._on_change(gateway_uid)
+
+    def _report_ahead(self, state: GatewayState, session: Session) -> None:
+        if session.greeted:
+            for part, order in state.ahead(session.peer.pod.uid).items():
+                self._on_ahead(session.peer.gateway_uid, part, order)
+
+    def _next_frame(self, session: Session) -> bytes | None:
+        """Shares first, they are small; then whatever part the guard lacks."""
+        uid = session.peer.pod.uid
+        state = self._gateways.get(session.peer.gateway_uid)
+        if state is None or self._sessions.get(uid) is not session:
+            return None
+        if uid in self._unsent:
+            self._unsent.discard(uid)
+            return msgspec.json.encode(self._outbox[uid][0])
+        part = state.next_part(uid, session.sent)
+        if part is None:
+            return None
+        session.sent[part] = state.published[part].order
+        return state.published[part].frame
+
+    def _state(self, gateway_uid: str) -> GatewayState:
+        if gateway_uid not in self._gateways:
+            self._gateways[gateway_uid] = GatewayState(self._view.pods(gateway_uid))
+        return self._gateways[gateway_uid]
+
+    # --- shares ---------------------------------------------------------------------------------
+
+    async def _balance(self) -> None:
+        """Each second by demand; in between, what an acknowledgement or a change made possible."""
+        tick = self._clock.monotonic()
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(tick - self._clock.monotonic(), 0)):
+                    await self._nudge.wait()
+            self._nudge.clear()
+            if self._clock.monotonic() >= tick:
+                tick = self._clock.monotonic() + REPORT_SECONDS
+                self._each(self._tick)
+            self._each(self._send_shares)
+
+    def _each(self, step: Callable[[str, GatewayState], None]) -> None:
+        """A fault in one gateway is seen, and leaves the others alone."""
+        for gateway_uid, state in list(self._gateways.items()):
+            try:
+                step(gateway_uid, state)
+            except Exception as error:  # noqa: BLE001  # the balancer must outlive every fault
+                _log.error("shares failed", gateway=gateway_uid, error=type(error).__name__)
+
+    def _tick(self, gateway_uid: str, state: GatewayState) -> None:
+        pods = list(self._view.pods(gateway_uid))
+        now = self._clock.now()
+        alive = {pod.uid for pod in pods if not pod.terminating}
+        for uid in state.records.keys() & self._sessions.keys():
+            if uid not in alive:
+                session = self._sessions[uid]
+                self._detach(session)
+                session.stop("PodGone")
+        if state.sweep(pods, self._view.stale_after(gateway_uid), self._started, now):
+            self._on_change(gateway_uid)
+        state.shares.retarget()
+        for uid in state.records:
+            sent = self._outbox.get(uid)
+            if sent and self._clock.monotonic() - sent[1] >= _SHARES_ACK_SECONDS:
+                self._sessions[uid].stop("SharesNotAcknowledged")
+        if pods:
+            labels = self._labels[gateway_uid] = (pods[0].namespace, pods[0].gateway)
+            connected = sum(record.connected for record in state.records.values())
+            metrics.GUARDS.labels(*labels).set(connected)
+            metrics.OUT_OF_SYNC.labels(*labels).set(state.out_of_sync(pods))
+
+    def _send_shares(self, _gateway_uid: str, state: GatewayState) -> None:
+        now = self._clock.monotonic()
+        for uid, message in state.shares.due().items():
+            self._outbox[uid] = (message, now)
+            self._unsent.add(uid)
+            self._sessions[uid].wake()

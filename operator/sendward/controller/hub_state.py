@@ -1,0 +1,202 @@
+"""What the hub knows of one gateway: what is published, and which guard has what. No I/O.
+
+A guard may say that it has something newer than what is published (an earlier leader died between
+streaming and storing, or the API server was restored from a backup). It would refuse ours, and what
+it has is unknown to us: such a part counts as not acknowledged and is named by `ahead`, so that the
+loop seals it anew above that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from sendward import document, names
+from sendward.controller.shares import GatewayShares
+from sendward.document import Envelope
+from sendward.graph.facts import Guard, PartState, Pod
+from sendward.protocol import Ack, Have, Hello, Nack, Part, Report
+
+Order = tuple[int, int]
+_HISTORY: Final = 32  # earlier envelopes per part whose digest is remembered
+_MAX_MESSAGE: Final = 1024  # characters of a guard's refusal
+_MAX_ID: Final = 64
+_MAX_LAST_USED: Final = 100_000  # key versions between two drains
+_STALE_GRACE: Final = timedelta(seconds=60)  # a guard may have heard from us a little later
+
+
+@dataclass(slots=True)
+class Published:
+    """The current envelope of a part, and the bytes that carry it to every guard."""
+
+    order: Order
+    digest: str
+    frame: bytes
+    history: dict[Order, str]  # order to digest, the newest last
+
+
+@dataclass(slots=True)
+class Record:
+    """A guard that spoke to this leader. `have`: what it said is in force."""
+
+    pod: Pod
+    last_contact: datetime
+    connected: bool = True
+    have: dict[str, Have] = field(default_factory=dict)
+    refused: dict[str, tuple[Order, str]] = field(default_factory=dict)
+
+
+class GatewayState:
+    """All guards of one gateway. `pods` are those that exist when this leader begins with it."""
+
+    def __init__(self, pods: Iterable[Pod]) -> None:
+        self.published: dict[str, Published] = {}
+        self.records: dict[str, Record] = {}
+        # A pod that never was Ready was not given a share by anybody.
+        self.shares = GatewayShares(pod.uid for pod in pods if pod.ready or pod.terminating)
+        self.last_used: dict[str, int] = {}
+
+    def publish(self, envelopes: Mapping[str, Envelope]) -> bool:
+        """Merge; True when something changed."""
+        changed = False
+        for part, envelope in envelopes.items():
+            before = self.published.get(part)
+            digest = envelope.digest
+            if before and (before.order, before.digest) == (envelope.order, digest):
+                continue
+            history = {**(before.history if before else {}), envelope.order: digest}
+            while len(history) > _HISTORY:
+                del history[next(iter(history))]
+            frame = msgspec.json.encode(Part(document.encode(envelope)))
+            self.published[part] = Published(envelope.order, digest, frame, history)
+            changed = True
+        # The gateway's own part goes out first: a guard can judge nothing without it.
+        self.published = dict(sorted(self.published.items(), key=lambda item: item[0] != names.PART_GATEWAY))
+        return changed
+
+    def hello(self, pod: Pod, hello: Hello, now: datetime) -> None:
+        """A guard connected."""
+        self.records[pod.uid] = Record(pod, now, have=dict(hello.parts))
+        self.shares.connect(pod.uid, hello.shares)
+
+    def disconnect(self, pod_uid: str, now: datetime) -> None:
+        record = self.records[pod_uid]
+        record.connected = False
+        record.last_contact = now
+        self.shares.disconnect(pod_uid)
+
+    def acknowledge(self, pod_uid: str, ack: Ack) -> None:
+        """The guard enforces this envelope; an older one than the current is recorded as such."""
+        record = self.records[pod_uid]
+        published = self.published.get(ack.part)
+        order = (ack.epoch, ack.revision)
+        if published is None:
+            return
+        record.have[ack.part] = Have(ack.epoch, ack.revision, published.history.get(order, ""))
+        if ack.part in record.refused and record.refused[ack.part][0] <= order:
+            del record.refused[ack.part]
+
+    def refuse(self, pod_uid: str, nack: Nack) -> None:
+        """The guard keeps what it had."""
+        if nack.part in self.published:
+            order = (nack.epoch, nack.revision)
+            message = nack.message[:_MAX_MESSAGE] or "no reason given"
+            self.records[pod_uid].refused[nack.part] = (order, message)
+
+    def report(self, pod_uid: str, report: Report, now: datetime, monotonic: float) -> None:
+        """Demand for the shares; last use, never in the future."""
+        self.shares.report(pod_uid, report.demand, monotonic)
+        latest = int(now.timestamp())
+        for version, seconds in report.last_used.items():
+            known = version in self.last_used
+            if len(version) <= _MAX_ID and (known or len(self.last_used) < _MAX_LAST_USED):
+                self.last_used[version] = max(self.last_used.get(version, 0), min(seconds, latest))
+
+    def next_part(self, pod_uid: str, sent: Mapping[str, Order]) -> str | None:
+        """A part to send to a guard that was sent `sent` on this connection."""
+        record = self.records[pod_uid]
+        for part, published in self.published.items():
+            if sent.get(part) == published.order or _is_ahead(record.have.get(part), published):
+                continue
+            if not _is_current(record.have.get(part), published):
+                return part
+        return None
+
+    def ahead(self, pod_uid: str) -> dict[str, Order]:
+        """Parts of which the guard has something that we did not publish, with its order."""
+        record = self.records[pod_uid]
+        return {
+            part: (have.epoch, have.revision)
+            for part, have in record.have.items()
+            if (published := self.published.get(part)) and _is_ahead(have, published)
+        }
+
+    def facts(self) -> dict[str, Guard]:
+        """By pod uid."""
+        return {
+            uid: Guard(uid, record.connected, record.last_contact, self._parts(record))
+            for uid, record in self.records.items()
+        }
+
+    def _parts(self, record: Record) -> dict[str, PartState]:
+        states: dict[str, PartState] = {}
+        for part, published in self.published.items():
+            have = record.have.get(part)
+            if have is None or _is_ahead(have, published):
+                have = Have(0, 0, "")
+            order, message = record.refused.get(part, ((0, 0), ""))
+            rejected = message if order == published.order else ""
+            if have.digest or have.revision or rejected:
+                states[part] = PartState(have.epoch, have.revision, have.digest, rejected)
+        return states
+
+    def out_of_sync(self, pods: Iterable[Pod]) -> int:
+        """Ready pods whose guard does not enforce everything that is published."""
+        return sum(
+            1
+            for pod in pods
+            if pod.ready and not pod.terminating and not self._is_in_sync(self.records.get(pod.uid))
+        )
+
+    def _is_in_sync(self, record: Record | None) -> bool:
+        return record is not None and all(
+            _is_current(record.have.get(part), published) for part, published in self.published.items()
+        )
+
+    def sweep(self, pods: Iterable[Pod], stale_after: int | None, started: datetime, now: datetime) -> bool:
+        """Forget guards of pods that are gone, free the shares of stale ones; True when one is gone.
+
+        `started`: when this leader began; a guard that it never met was cut off since then at least.
+        """
+        present = {pod.uid for pod in pods}
+        gone = {uid for uid in self.records if uid not in present}
+        for uid in gone:
+            del self.records[uid]
+        for uid in self.shares.guards:
+            record = self.records.get(uid)
+            if uid not in present:
+                self.shares.remove(uid)
+            elif stale_after is not None and not (record and record.connected):
+                since = record.last_contact if record else started
+                if now - since >= timedelta(seconds=stale_after) + _STALE_GRACE:
+                    self.shares.expire(uid)
+        return bool(gone)
+
+
+def _is_current(have: Have | None, published: Published) -> bool:
+    return have is not None and (have.epoch, have.revision, have.digest) == (
+        *published.order,
+        published.digest,
+    )
+
+
+def _is_ahead(have: Have | None, published: Published) -> bool:
+    """Newer than ours, or of our order but with other content."""
+    if have is None:
+        return False
+    order = (have.epoch, have.revision)
+    return order > published.order or (order == published.order and have.digest != published.digest)
