@@ -218,7 +218,7 @@ LIMIT_RULES = (
     Rule(
         LIMITS,
         "messages' bounds",
-        ({"account.0.messages": 1}, {"account.0.messages": 10_000_000}),
+        ({"account.0.messages": 1}, {"account.0.messages": 1.0}, {"account.0.messages": 10_000_000}),
         tuple({"account.0.messages": bad} for bad in (0, 10_000_001, "5", 1.5, True, 2**63, GONE)),
         "spec.account[0].messages",
     ),

@@ -50,13 +50,13 @@ _WORDS = (
     "30s\n",
 )
 _TEXTS = st.sampled_from((*_DURATIONS, *_NETWORKS, *_WORDS)) | st.text(max_size=6)
-_NUMBERS = st.sampled_from((-1, 0, 1, 2, 8443, 8080, 15021, 65535, 65536, 10_000_001, 2**63, 10**30))
+_NUMBERS = st.sampled_from((-1, 0, 1, 2, 8443, 8080, 15021, 65535, 65536, 10_000_001, 2**63, 10**30, 2.0))
 _JUNK = (
     st.none()
     | st.booleans()
     | _NUMBERS
     | _TEXTS
-    | st.sampled_from((1.5, [], {}, [None], {"": None}, "x" * 400))
+    | st.sampled_from((1.5, [], {}, [None], {"": None}, "x" * 400)).map(copy.deepcopy)
 )
 
 

@@ -53,7 +53,7 @@ def parse_status(kind: str, obj: Mapping[str, Any]) -> Status:
     model = BY_NAME[kind].status
     try:
         return model.model_validate(
-            _without_nulls(_get(obj, "status"), _schema(model)), by_alias=True, by_name=False
+            _normal(_get(obj, "status"), _schema(model)), by_alias=True, by_name=False
         )
     except ValidationError:
         return model()
@@ -140,9 +140,7 @@ def _spec(model: type[Model], spec: object, errors: list[str]) -> Model | None:
         errors.append("spec: is missing. Add it")
         return None
     try:
-        return model.model_validate(
-            _without_nulls(spec, _schema(model)), strict=True, by_alias=True, by_name=False
-        )
+        return model.model_validate(_normal(spec, _schema(model)), strict=True, by_alias=True, by_name=False)
     except ValidationError as invalid:
         for error in invalid.errors(include_url=False):
             errors.extend(_explain(error, _schema(model)))
@@ -191,8 +189,8 @@ def _get(obj: object, name: str) -> Any:
     return obj.get(name) if isinstance(obj, Mapping) else None
 
 
-def _without_nulls(value: object, schema: Schema) -> object:
-    """As the API server does before it fills in defaults: a null in a known field counts as absent.
+def _normal(value: object, schema: Schema) -> object:
+    """As the API server reads it: a null in a known field counts as absent, 1.0 in a whole number as 1.
 
     It goes no deeper than the schema, whatever the depth of the value.
     """
@@ -200,12 +198,14 @@ def _without_nulls(value: object, schema: Schema) -> object:
         fields, others = schema.get("properties", {}), schema.get("additionalProperties")
         known = {name: fields.get(name, others) for name in value}
         return {
-            name: item if known[name] is None else _without_nulls(item, known[name])
+            name: item if known[name] is None else _normal(item, known[name])
             for name, item in value.items()
             if item is not None or known[name] is None
         }
     if isinstance(value, list) and "items" in schema:
-        return [_without_nulls(item, schema["items"]) for item in value]
+        return [_normal(item, schema["items"]) for item in value]
+    if isinstance(value, float) and schema.get("type") == "integer" and value.is_integer():
+        return int(value)
     return value
 
 

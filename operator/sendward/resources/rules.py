@@ -91,7 +91,7 @@ class Unique:
         for value in values:
             key = getattr(value, self.key) if self.key else value
             if key in seen:
-                broken.append(("", f"{key!r} stands more than once. Remove one of them"))
+                broken.append(("", f"{key} stands more than once. Remove one of them"))
             seen.add(key)
         if broken:
             raise PydanticCustomError(BROKEN, "duplicate entries", {"broken": broken})
