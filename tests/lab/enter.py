@@ -53,7 +53,7 @@ def run(command: list[str]) -> int:
     # All temporary files of the lab go with it, also those of processes that were killed.
     with tempfile.TemporaryDirectory(prefix="swlab-", ignore_cleanup_errors=True) as folder:
         environ = os.environ | {"PATH": search_path(), "TMPDIR": folder}
-        child = subprocess.Popen([*unshare_command(), *init], env=environ, preexec_fn=_prepare_child)  # noqa: PLW1509
+        child = subprocess.Popen([*unshare_command(), *init], env=environ, preexec_fn=_die_with_parent)  # noqa: PLW1509
 
         # unshare itself ignores these signals: they go to init, its only child.
         def pass_on(number: int) -> None:
@@ -63,9 +63,16 @@ def run(command: list[str]) -> int:
         return _supervise(child.pid, pass_on)
 
 
-def _prepare_child() -> None:
-    """Between fork and exec: default signal mask, and death together with this process even by SIGKILL."""
+def _die_with_parent() -> None:
+    """Between fork and exec of unshare: it ends with this process, even when that is killed.
+
+    The signals stay blocked: init takes those that come while it starts, and unblocks them for the command.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _unblock_signals() -> None:
+    """Between fork and exec of the command."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_PASSED_ON, signal.SIGCHLD})
 
 
@@ -99,7 +106,7 @@ def _init(command: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {*_PASSED_ON, signal.SIGCHLD})
     _bring_up_network()
     try:
-        child = subprocess.Popen(command, preexec_fn=_prepare_child)  # noqa: PLW1509
+        child = subprocess.Popen(command, preexec_fn=_unblock_signals)  # noqa: PLW1509
     except OSError as error:
         print(f"error: cannot run {command[0]}: {error.strerror}", file=sys.stderr)
         return 127
