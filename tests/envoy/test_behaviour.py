@@ -1,5 +1,6 @@
 """What the compiled configuration does in a real Envoy: the guard's view, and what never gets past."""
 
+import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from aiohttp import web
 
 from sendward import names
 from sendward.verdict import ProxyReason
+from tests.envoy import http2
 from tests.envoy.stand import Seen, Stand, gateway_spec, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -317,10 +319,36 @@ async def test_tls_1_2_where_the_gateway_admits_it() -> None:
         assert (await stand.send(context=old)).status == 200
 
 
-async def test_http2_is_offered(stand: Stand) -> None:
-    _reader, writer = await stand.connect(context=stand.tls(alpn="h2"))
+async def _http2(stand: Stand, method: str, headers: tuple[tuple[str, str], ...] = ()) -> bool:
+    reader, writer = await stand.connect(context=stand.tls(alpn="h2"))
     assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
-    writer.transport.abort()
+    try:
+        writer.write(http2.request(method, "/v1/balance", headers))
+        return await asyncio.wait_for(http2.answered(reader), 10)
+    finally:
+        writer.transport.abort()
+
+
+async def test_http2_is_judged_alike(stand: Stand) -> None:
+    spoofed = (("x-sw-source", "9.9.9.9"), ("x-api-key", "one"), ("x-api-key", "two"))
+    assert await _http2(stand, "GET", spoofed)
+    (asked,) = stand.guard.seen
+    assert asked.values("x-api-key") == ["one,two"]
+    assert asked.values("x-sw-source") == ["127.0.0.1"]
+    assert len(stand.application.seen) == 1
+
+
+async def test_http2_underscores_are_reset(stand: Stand) -> None:
+    assert not await _http2(stand, "GET", (("x_sw_account", "evil"),))
+    assert stand.guard.seen == []
+
+
+async def test_http2_method_is_not_logged_as_it_came() -> None:
+    async with running(gateway_spec()) as stand:
+        await _http2(stand, NUMBER)
+        (entry,) = await stand.log_entries(1)
+        assert entry["method"] == "other"
+        assert "447700" not in stand.log.read_text()
 
 
 async def test_connections_are_limited() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network, summarize_address_range
+from itertools import islice
 from typing import Final
 
 _BITS: Final = {4: 32, 6: 128}
@@ -38,9 +39,9 @@ class Addresses:
     def __and__(self, other: Addresses) -> Addresses:
         return Addresses(tuple(_overlaps(self.ranges, other.ranges)))
 
-    def cidrs(self) -> tuple[str, ...]:
-        """The fewest CIDRs that make up this set, IPv4 first, ascending."""
-        return tuple(cidr for item in self.ranges for cidr in _cidrs(*item))
+    def cidrs(self, limit: int | None = None) -> tuple[str, ...]:
+        """The fewest CIDRs that make up this set, IPv4 first, ascending; the first `limit` of them."""
+        return tuple(islice((cidr for item in self.ranges for cidr in _cidrs(*item)), limit))
 
     def covers_world(self) -> bool:
         """Whether every IPv4 or every IPv6 address is in it."""

@@ -75,11 +75,11 @@ def _clients(
     allowed = peers(spec)
     if behind_load_balancer(spec):
         return allowed.cidrs(), ()
-    used = _used(allowed, account_cidrs).cidrs()
+    used = _used(allowed, account_cidrs).cidrs(MAX_CIDRS + 1)
     if len(used) <= MAX_CIDRS:
         return used, ()
     message = (
-        f"the accounts' source CIDRs collapse to {len(used)}, more than {MAX_CIDRS}; the NetworkPolicy "
+        f"the accounts' source CIDRs collapse to more than {MAX_CIDRS}; the NetworkPolicy "
         "admits all of spec.sourceCIDRs instead, and the guard still judges each account's own list"
     )
     return allowed.cidrs(), ((Reason.CIDRS_COLLAPSED, message),)

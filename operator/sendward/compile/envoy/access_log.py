@@ -11,7 +11,11 @@ from typing import Final
 from sendward import names
 from sendward.compile.envoy.resource import Json, extension
 
-# The method is cut to the length of the longest registered one: HTTP/2 admits any token there.
+# HTTP/2 admits any token as a method, also a phone number.
+_METHOD: Final = (
+    "%CEL(request.method in ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'CONNECT']"
+    " ? request.method : 'other')%"
+)
 _FIELDS: Final = {
     "time": "%START_TIME%",
     "requestId": "%REQ(X-REQUEST-ID)%",
@@ -19,7 +23,7 @@ _FIELDS: Final = {
     "peer": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
     "protocol": "%PROTOCOL%",
     "tls": "%DOWNSTREAM_TLS_VERSION%",
-    "method": "%REQ(:METHOD):7%",
+    "method": _METHOD,
     "operation": "%ROUTE_NAME%",
     "status": "%RESPONSE_CODE%",
     "details": "%RESPONSE_CODE_DETAILS%",
