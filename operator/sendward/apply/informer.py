@@ -69,6 +69,10 @@ class Informer:
         """Seconds since the API server last said something about this kind: an event, a bookmark, a list."""
         return self._clock.monotonic() - self._last_event
 
+    def position(self) -> int:
+        """The newest resourceVersion that was heard of; 0 before the first listing."""
+        return self._highest
+
     async def run(self) -> None:
         """Runs until it is cancelled; faults of the API server are logged and tried again."""
         failures = 0

@@ -43,6 +43,7 @@ class KubeClient:
         calls: Counter[tuple[str, str]] | None = None,
     ) -> None:
         self.calls: Counter[tuple[str, str]] = Counter() if calls is None else calls
+        self.url = url
         self._token = token
         self._token_file = TokenFile(token_file) if token_file else None
         self._transport = Transport(

@@ -44,7 +44,7 @@ class WatchEvent:
     object: Object
 
 
-class Gone(Exception):
+class Gone(Exception):  # noqa: N818 - the name of the HTTP status
     """A watch or a continue token is too old (410): list again from the start."""
 
 
@@ -146,8 +146,10 @@ class Vault(Protocol):
         Unavailable after a lost answer says nothing about whether the write happened: read back.
         """
 
-    async def kv_read(self, path: str) -> KVValue | None:
-        """The latest version, or None when the path never existed or its metadata was deleted."""
+    async def kv_read(self, path: str, version: int = 0) -> KVValue | None:
+        """One KV version, 0 for the latest; None when the path or that version never existed, or its
+        metadata was deleted.
+        """
 
     async def kv_destroy(self, path: str, versions: list[int]) -> None: ...
 

@@ -91,8 +91,9 @@ class VaultClient:
         answer = await self._send("kv-write", "POST", f"{self._kv}/data/{quote(path)}", body)
         return int(_data(answer)["version"])
 
-    async def kv_read(self, path: str) -> KVValue | None:
-        answer = await self._send("kv-read", "GET", f"{self._kv}/data/{quote(path)}", absent=True)
+    async def kv_read(self, path: str, version: int = 0) -> KVValue | None:
+        query = f"?version={version}" if version else ""
+        answer = await self._send("kv-read", "GET", f"{self._kv}/data/{quote(path)}{query}", absent=True)
         found = _decoded(answer).get("data") if answer.body else None
         if not found:
             return None

@@ -1,0 +1,1 @@
+"""Effective policies to data: documents, objects, steps, statuses. Pure."""

@@ -1,0 +1,118 @@
+"""Draws, writes, reads back and destroys key versions. The only place where key values live.
+
+Values are drawn by Vault in batches: 40 bytes a version (32 for the secret, 8 for the id), so 100
+versions cost one call. What leaves this class is ids, digests and numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Final
+
+from sendward import keyformat, names
+from sendward.apply.ports import Vault
+from sendward.compile.credentials import Pending, Phase
+from sendward.errors import Bug, Unavailable
+from sendward.resources.status import APIKeyStatus
+
+_DRAW_BYTES: Final = 40
+_BATCH: Final = 100
+
+
+class Credentials:
+    """One instance per operator process."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._pool = bytearray()
+        self._refill = asyncio.Lock()
+        self._values: dict[str, tuple[str, str]] = {}  # key uid -> (version id, key)
+
+    async def draw(self, key_uid: str, number: int, now: datetime) -> Pending:
+        """Draw a version in memory; nothing is written anywhere."""
+        raw = await self._random()
+        version_id = keyformat.id_from_bytes(raw[32:])
+        secret = keyformat.secret_from_bytes(raw[:32])
+        self._values[key_uid] = (version_id, keyformat.encode(version_id, secret))
+        return Pending(number, version_id, keyformat.digest(secret), Phase.DRAWN, now)
+
+    async def write(self, path: str, key_uid: str, pending: Pending, cas: int) -> int:
+        """Write the drawn version with check-and-set; the KV version. Raises Conflict, Unavailable."""
+        version_id, key = self._values[key_uid]
+        if version_id != pending.id:
+            raise Bug(f"version {pending.id} is not the one that was drawn")
+        data = {
+            "id": pending.id,
+            "number": str(pending.number),
+            "issuedAt": pending.issued_at.isoformat(),
+            "key": key,
+        }
+        return await self._vault.kv_write(path, data, cas)
+
+    async def read_back(self, path: str, key_uid: str, status: APIKeyStatus) -> tuple[int, Pending | None]:
+        """The KV version of the path (0: none) and the version in it that the status does not know."""
+        found = await self._vault.kv_read(path)
+        if found is None:
+            return 0, None
+        known = {version.id for version in status.versions}
+        if found.data is None or found.data.get("id") in known:
+            return found.version, None
+        pending = self._parse(key_uid, found.version, dict(found.data))
+        return found.version, pending
+
+    def _parse(self, key_uid: str, kv_version: int, data: dict[str, str]) -> Pending | None:
+        """A foreign write into the path is no version of ours: it is left behind by the next one."""
+        parsed = keyformat.parse(data.get("key", ""))
+        if parsed is None or not data.get("number", "").isdigit():
+            return None
+        try:
+            issued = datetime.fromisoformat(data.get("issuedAt", ""))
+        except ValueError:
+            return None
+        self._values[key_uid] = (parsed[0], data["key"])
+        digest = keyformat.digest(parsed[1])
+        return Pending(int(data["number"]), parsed[0], digest, Phase.WRITTEN, issued, kv_version)
+
+    async def digests(self, path: str, status: APIKeyStatus) -> dict[str, str]:
+        """Digests of the live versions, read from Vault: version id -> hex SHA-256."""
+        result = {}
+        for version in status.versions:
+            if version.state not in ("Current", "Previous"):
+                continue
+            found = await self._vault.kv_read(path, version.vault_version)
+            parsed = keyformat.parse(found.data.get("key", "")) if found and found.data else None
+            if parsed is not None and parsed[0] == version.id:
+                result[version.id] = keyformat.digest(parsed[1])
+        return result
+
+    async def hand_over_values(self, path: str, key_uid: str, version_id: str) -> dict[str, str]:
+        """Secret data for the holder: the key and its version's id. Reads Vault unless just drawn."""
+        held = self._values.get(key_uid)
+        if held is None or held[0] != version_id:
+            found = await self._vault.kv_read(path)
+            if found is None or found.data is None or found.data.get("id") != version_id:
+                raise Unavailable(f"version {version_id} is not the latest one in Vault")
+            held = (version_id, found.data["key"])
+        return {"key": held[1], "id": held[0]}
+
+    async def destroy(self, path: str, kv_versions: list[int]) -> None:
+        """Destroy versions that nobody may use any more."""
+        await self._vault.kv_destroy(path, kv_versions)
+
+    async def purge(self, namespace_uid: str, key_uid: str) -> None:
+        """Remove all of a key from Vault."""
+        self._values.pop(key_uid, None)
+        await self._vault.kv_delete(names.key_path(namespace_uid, key_uid))
+
+    def forget(self, key_uid: str) -> None:
+        """Drop the value from memory once it is handed over and recorded."""
+        self._values.pop(key_uid, None)
+
+    async def _random(self) -> bytes:
+        async with self._refill:
+            if len(self._pool) < _DRAW_BYTES:
+                self._pool += await self._vault.random(_DRAW_BYTES * _BATCH)
+            raw = bytes(self._pool[:_DRAW_BYTES])
+            del self._pool[:_DRAW_BYTES]
+            return raw

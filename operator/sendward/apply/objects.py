@@ -1,0 +1,133 @@
+"""Writes the objects that the operator owns, only when they differ, and notices foreign changes.
+
+Secrets are watched as metadata, so their content is compared by an annotation that holds its hash,
+and a foreign change by a resourceVersion that is not the answer to one of our writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sendward.apply.ports import Kind, Kube, Object
+
+ANNOTATION_HASH: Final = "sendward.io/content-hash"
+
+
+@dataclass(slots=True)
+class _Known:
+    digest: str
+    version: str
+    uid: str
+    owner: str
+    writing: bool = False
+    seen: str = ""  # newest version that a watch showed while we were writing
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Names one object of any kind."""
+
+    kind: Kind
+    namespace: str
+    name: str
+
+
+def content_hash(obj: Object) -> str:
+    """Hash of everything that we declare of an object, but for the annotation that holds it."""
+    annotations = dict(obj["metadata"].get("annotations", {}))
+    annotations.pop(ANNOTATION_HASH, None)
+    plain = {**obj, "metadata": {**obj["metadata"], "annotations": annotations}}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:32]
+
+
+class Objects:
+    """The registry of owned objects. `drifted(owner uid, target)` is called after a foreign change."""
+
+    def __init__(self, kube: Kube, drifted: Callable[[str, Target], None]) -> None:
+        self._kube = kube
+        self._drifted = drifted
+        self._known: dict[Target, _Known] = {}
+
+    def __contains__(self, target: Target) -> bool:
+        return target in self._known
+
+    def owned_by(self, owner: str) -> list[Target]:
+        """All objects that carry the owner's uid."""
+        return [target for target, known in self._known.items() if known.owner == owner]
+
+    def seen(self, target: Target, obj: Object, owner: str) -> None:
+        """A list or watch showed the object (at least its metadata)."""
+        meta = obj["metadata"]
+        version: str = meta["resourceVersion"]
+        digest = meta.get("annotations", {}).get(ANNOTATION_HASH, "")
+        known = self._known.get(target)
+        if known is None:
+            self._known[target] = _Known(digest, version, meta["uid"], owner)
+        elif known.writing:
+            known.seen = version
+        elif version != known.version and not _older(version, known.version):
+            known.version, known.uid, known.digest = version, meta["uid"], ""
+            self._drifted(owner, target)
+
+    def distrust(self, target: Target) -> None:
+        """The object's content is not what its annotation says: the next `ensure` writes it."""
+        known = self._known.get(target)
+        if known is not None:
+            known.digest = ""
+
+    def gone(self, target: Target) -> None:
+        """A watch or a full list showed that the object is deleted."""
+        known = self._known.get(target)
+        if known is None or known.writing:
+            return
+        del self._known[target]
+        self._drifted(known.owner, target)
+
+    def ghosts(self, kind: Kind, namespace: str | None, present: set[Target]) -> None:
+        """After a full listing: what it did not show is gone."""
+        for target in list(self._known):
+            inside = namespace is None or target.namespace == namespace
+            if target.kind == kind and inside and target not in present:
+                self.gone(target)
+
+    async def ensure(self, kind: Kind, obj: Object, owner: str) -> bool:
+        """Apply the object unless it stands as declared. True when it was written."""
+        meta = obj["metadata"]
+        target = Target(kind, meta["namespace"], meta["name"])
+        digest = content_hash(obj)
+        known = self._known.get(target)
+        if known is not None and known.digest == digest:
+            return False
+        if known is None:
+            known = self._known[target] = _Known("", "", "", owner)
+        meta["annotations"] = {**meta.get("annotations", {}), ANNOTATION_HASH: digest}
+        known.writing = True
+        try:
+            answer: dict[str, Any] = await self._kube.apply(kind, obj)
+        except BaseException:
+            if self._known.get(target) is known and not known.version:
+                del self._known[target]
+            raise
+        finally:
+            known.writing = False
+        version = answer["metadata"]["resourceVersion"]
+        overtaken = known.seen and _older(version, known.seen)
+        known.digest, known.version, known.uid = digest, version, answer["metadata"]["uid"]
+        known.seen = ""
+        if overtaken:  # somebody wrote after us
+            known.digest = ""
+            self._drifted(owner, target)
+        return True
+
+    async def remove(self, target: Target) -> None:
+        """Delete an object of ours; absent is success."""
+        known = self._known.pop(target, None)
+        await self._kube.delete(target.kind, target.namespace, target.name, uid=known.uid if known else "")
+
+
+def _older(version: str, than: str) -> bool:
+    return version.isdigit() and than.isdigit() and int(version) < int(than)

@@ -1,0 +1,88 @@
+"""The one writer of status and finalizers: compares first, applies with uid and resourceVersion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from sendward import names
+from sendward.apply import kinds
+from sendward.apply.ports import Kind, Kube
+from sendward.errors import NotFound
+from sendward.graph.store import Store
+from sendward.resources.base import Meta
+from sendward.resources.parse import parse, parse_status
+from sendward.resources.status import Status
+
+KIND_OF: dict[str, Kind] = {kind.kind: kind for kind in kinds.OURS}
+
+
+def canonical(status: Status) -> bytes:
+    """One encoding of a status, so that equal ones are equal bytes."""
+    return json.dumps(
+        status.model_dump(mode="json", by_alias=True, exclude_none=True), sort_keys=True
+    ).encode()
+
+
+def canonical_of(obj: dict[str, Any]) -> bytes:
+    """The canonical encoding of an object's status."""
+    return canonical(parse_status(obj["kind"], obj))
+
+
+class Statuses:
+    """Writes through to the Store, so that our own last write is known before the watch shows it."""
+
+    def __init__(self, kube: Kube, store: Store, may_write: Callable[[], bool]) -> None:
+        self._kube = kube
+        self._store = store
+        self._may_write = may_write
+
+    def differs(self, meta: Meta, status: Status) -> bool:
+        """Whether the object's known status is another one."""
+        record = self._store.get(meta.key)
+        return (
+            record is not None
+            and record.meta.uid == meta.uid
+            and record.status != canonical(status)
+            and self._may_write()
+        )
+
+    async def write(self, meta: Meta, status: Status) -> bool:
+        """Write a status unless it stands already. Raises Conflict when our view of it is old."""
+        if not self.differs(meta, status):
+            return False
+        await self._apply(meta, {"status": json.loads(canonical(status))}, "status")
+        return True
+
+    async def set_finalizer(self, meta: Meta, *, present: bool) -> None:
+        """Add or remove our finalizer."""
+        ours = [names.FINALIZER] if present else []
+        if (names.FINALIZER in meta.finalizers) != present and self._may_write():
+            await self._apply(meta, {"finalizers": ours}, "")
+
+    async def _apply(self, meta: Meta, content: dict[str, Any], subresource: str) -> None:
+        kind = KIND_OF[meta.key.kind]
+        record = self._store.get(meta.key)
+        head: dict[str, Any] = {
+            "name": meta.key.name,
+            "namespace": meta.key.namespace,
+            "uid": meta.uid,
+        }
+        if record is not None and record.meta.uid == meta.uid:
+            head["resourceVersion"] = record.version
+        if "finalizers" in content:
+            head["finalizers"] = content.pop("finalizers")
+        body = {"apiVersion": names.API_VERSION, "kind": kind.kind, "metadata": head, **content}
+        try:
+            answer = await self._kube.apply(kind, body, subresource=subresource)
+        except NotFound:
+            self._store.delete(meta.key, meta.uid)
+            return
+        self._keep(answer)
+
+    def _keep(self, answer: dict[str, Any]) -> None:
+        meta = answer["metadata"]
+        if "deletionTimestamp" in meta and not meta.get("finalizers"):
+            return  # the last finalizer went: the watch will say so
+        self._store.apply(parse(answer), canonical_of(answer), meta["resourceVersion"])

@@ -1,0 +1,373 @@
+"""One account at a time: effective policy, its entry in the documents, the next step of each of its
+keys, and the statuses of both. Synchronous and without I/O; what must be done is handed to a sink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from sendward import names
+from sendward.clock import Clock
+from sendward.compile import credentials, rotation
+from sendward.compile.credentials import Decision, Facts
+from sendward.compile.document import account_entry
+from sendward.compile.status import Finding, conditions, programmed
+from sendward.conditions import ConditionType, Reason
+from sendward.controller.documents import Documents, GatewayDocument
+from sendward.controller.findings import Patience, State, carried_over, programmed_finding, worst
+from sendward.controller.keysteps import KeySteps
+from sendward.document import Version
+from sendward.graph import effective
+from sendward.graph.acknowledgement import Ack
+from sendward.graph.effective import EffectiveAccount, EffectiveKey
+from sendward.graph.problems import Problem
+from sendward.graph.store import Group, Record, Store
+from sendward.resources.api_key import APIKeySpec
+from sendward.resources.base import Invalid, Meta, ObjectKey, Resource
+from sendward.resources.status import APIKeyStatus, EffectivePolicy, SenderAccountStatus, Status
+
+ACCEPTED = ConditionType.ACCEPTED
+
+
+class Sink(Protocol):
+    """Where a pass leaves its work."""
+
+    def status(self, meta: Meta, status: Status) -> None:
+        """Write this status, unless a newer one follows first."""
+
+    def step(self, key: EffectiveKey, decision: Decision, status: APIKeyStatus, namespace_uid: str) -> None:
+        """Carry out a step."""
+
+    def purge_invalid(self, meta: Meta, namespace_uid: str) -> None:
+        """Release a deleted key whose spec cannot be read."""
+
+    def later(self, key: ObjectKey, when: datetime) -> None:
+        """Look at the object again then."""
+
+    def waits(self, gateway_uid: str, key: ObjectKey) -> None:
+        """Look at the object again when something about the gateway's guards changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What one pass over an account needs throughout."""
+
+    key: ObjectKey
+    group: Group
+    namespace_uid: str
+    now: datetime
+
+
+class Accounts:
+    """Remembers in which documents each account stands."""
+
+    def __init__(
+        self,
+        store: Store,
+        documents: Documents,
+        steps: KeySteps,
+        sink: Sink,
+        clock: Clock,
+        patience: Patience,
+    ) -> None:
+        self._store = store
+        self._documents = documents
+        self._steps = steps
+        self._sink = sink
+        self._clock = clock
+        self._patience = patience
+        self._published: dict[ObjectKey, tuple[str, frozenset[str]]] = {}  # account uid, gateway uids
+        self._account_of_key: dict[str, tuple[str, frozenset[str]]] = {}  # the same, by key uid
+
+    def load(self, found: GatewayDocument) -> None:
+        """Take over what a document of an earlier leader holds."""
+        for entries in found.accounts:
+            for uid, entry in entries.items():
+                key = ObjectKey("SenderAccount", found.namespace, entry.name)
+                gateways = self._published.get(key, (uid, frozenset[str]()))[1] | {found.uid}
+                self._published[key] = (uid, gateways)
+                for held in entry.keys:
+                    self._steps.load(held)
+                    self._account_of_key[held.uid] = (uid, gateways)
+
+    def published(self) -> Iterable[ObjectKey]:
+        """Every account that stands in a document: also those whose object is gone."""
+        return list(self._published)
+
+    def reconcile(self, key: ObjectKey) -> None:
+        """One pass over an account and its keys."""
+        namespace = self._store.namespaces.get(key.namespace)
+        group = self._store.group(key.namespace)
+        uid = namespace.uid if namespace else ""
+        context = _Context(key, group, uid, self._clock.now())
+        record = group.accounts.get(key.name)
+        if namespace is not None and namespace.onboarded and key.namespace not in self._store.opened:
+            return  # what an earlier leader left there is not loaded yet
+        if record is None or record.meta.deleting:
+            self._withdraw(key)
+        elif namespace is None or not namespace.onboarded:
+            message = f"label the namespace {names.LABEL_ONBOARDED}=true (see `sendward onboard`)"
+            problem = Problem(ACCEPTED, Reason.NAMESPACE_NOT_ONBOARDED, "metadata.namespace", message)
+            self._refuse(context, record, [problem])
+        elif isinstance(record.item, Invalid):
+            self._refuse(context, record, _invalid(record.item))
+        else:
+            self._sound(context, effective.of_account(group, record.item), record)
+            return
+        for name in sorted(group.keys_of_account.get(key.name, ())):
+            self.reconcile_key(ObjectKey("APIKey", key.namespace, name))
+
+    def reconcile_key(self, key: ObjectKey) -> None:
+        """A key without a usable account: in no document, told why, released when deleted."""
+        namespace = self._store.namespaces.get(key.namespace)
+        group = self._store.group(key.namespace)
+        record = group.keys.get(key.name)
+        if record is None or namespace is None or key.namespace not in self._store.opened:
+            return
+        context = _Context(key, group, namespace.uid, self._clock.now())
+        if isinstance(record.item, Invalid):
+            self._invalid_key(context, record.item, record)
+            return
+        item: Resource[APIKeySpec] = record.item
+        account = group.accounts.get(item.spec.account)
+        if account is not None and isinstance(account.item, Resource) and not account.meta.deleting:
+            return  # its account's pass covers it
+        found = effective.orphan_key(group, item)
+        state = self._key_state(record.meta.uid, context.now)
+        self._key(context, found, record, state, [])
+
+    def _withdraw(self, key: ObjectKey) -> None:
+        uid, gateways = self._published.pop(key, ("", frozenset()))
+        for gateway in gateways:
+            found = self._documents.get(gateway)
+            if found is not None:
+                found.set_account(uid, None)
+
+    def _refuse(self, context: _Context, record: Record, problems: list[Problem]) -> None:
+        self._withdraw(context.key)
+        status = SenderAccountStatus.model_validate_json(record.status)
+        found = conditions(
+            status.conditions,
+            record.meta.generation,
+            context.now,
+            problems,
+            programmed(Reason.PENDING, "The account is not accepted: all its messages are refused"),
+        )
+        update = {"conditions": found, "observed_generation": record.meta.generation}
+        self._sink.status(record.meta, status.model_copy(update=update))
+
+    def _invalid_key(self, context: _Context, item: Invalid, record: Record) -> None:
+        state = self._key_state(item.meta.uid, context.now)
+        if item.meta.deleting:
+            if names.FINALIZER in item.meta.finalizers and state in (Ack.ALL, Ack.NONE_EXPECTED):
+                self._sink.purge_invalid(item.meta, context.namespace_uid)
+            else:
+                self._wait_for_key(context, item.meta.uid)
+            return
+        status = APIKeyStatus.model_validate_json(record.status)
+        finding = programmed(Reason.PENDING, "The key is not accepted: it is refused")
+        update = {
+            "conditions": conditions(
+                status.conditions, item.meta.generation, context.now, _invalid(item), finding
+            ),
+            "observed_generation": item.meta.generation,
+        }
+        self._sink.status(item.meta, status.model_copy(update=update))
+
+    def _sound(self, context: _Context, account: EffectiveAccount, record: Record) -> None:
+        uid = record.meta.uid
+        records = {key.key.meta.uid: context.group.keys[key.key.meta.key.name] for key in account.keys}
+        statuses = {
+            key_uid: APIKeyStatus.model_validate_json(found.status) for key_uid, found in records.items()
+        }
+        versions = {
+            key.key.meta.uid: credentials.accepted(
+                key, self._facts(key, statuses[key.key.meta.uid], context.now, in_force=False)
+            )
+            for key in account.keys
+        }
+        self._publish(context, account, versions)
+        state = self._account_state(uid, self._published[context.key][1], context.now)
+        for key in account.keys:
+            key_uid = key.key.meta.uid
+            self._account_of_key[key_uid] = self._published[context.key]
+            self._key(context, key, records[key_uid], state, [])
+        self._account_status(context, account, record, state)
+
+    def _publish(
+        self,
+        context: _Context,
+        account: EffectiveAccount,
+        versions: Mapping[str, tuple[Version, ...]],
+    ) -> None:
+        meta = account.account.meta
+        entry = account_entry(account, versions)
+        gateways = set()
+        for name in account.gateways:
+            gateway = context.group.gateways[name]
+            found = self._documents.get(gateway.meta.uid)
+            if found is not None:
+                found.set_account(meta.uid, entry)
+                gateways.add(found.uid)
+        old_uid, old = self._published.get(context.key, ("", frozenset[str]()))
+        for gone in old if old_uid != meta.uid else old - gateways:
+            left = self._documents.get(gone)
+            if left is not None:
+                left.set_account(old_uid, None)
+        self._published[context.key] = (meta.uid, frozenset(gateways))
+
+    def _account_state(self, uid: str, gateways: frozenset[str], now: datetime) -> State:
+        """Also of gateways that the account left: its absence must be in force there."""
+        states: list[State] = []
+        for found in self._documents:
+            if found.uid in gateways or uid in found.order_of:
+                pods = self._store.pods_of(found.namespace, found.name)
+                states.append(self._documents.account_state(found, uid, pods, now))
+        return worst(states)
+
+    def _key_state(self, key_uid: str, now: datetime) -> State:
+        uid, gateways = self._account_of_key.get(key_uid, ("", frozenset()))
+        return self._account_state(uid, gateways, now) if uid else Ack.ALL
+
+    def _wait_for_key(self, context: _Context, key_uid: str) -> None:
+        for gateway in self._account_of_key.get(key_uid, ("", frozenset()))[1]:
+            self._sink.waits(gateway, context.key)
+
+    def _facts(self, key: EffectiveKey, status: APIKeyStatus, now: datetime, *, in_force: bool) -> Facts:
+        uid = key.key.meta.uid
+        gateways = self._account_of_key.get(uid, ("", frozenset[str]()))[1]
+        return self._steps.facts(uid, status, now, in_force=in_force, gateways=gateways)
+
+    def _key(
+        self, context: _Context, key: EffectiveKey, record: Record, state: State, problems: list[Problem]
+    ) -> None:
+        meta = record.meta
+        status = APIKeyStatus.model_validate_json(record.status)
+        in_force = state in (Ack.ALL, Ack.NONE_EXPECTED)
+        facts = self._facts(key, status, context.now, in_force=in_force)
+        decision = credentials.decide(key, facts, finalizer=names.FINALIZER in meta.finalizers)
+        finding = self._key_finding(key, decision.status, state)
+        desired = self._key_status(context, key, decision.status, meta, finding, problems)
+        back_off = self._steps.retry_in(meta.uid)
+        if back_off is not None:
+            self._sink.later(context.key, context.now + back_off)
+        elif decision.step is not None and not self._steps.state(meta.uid).busy:
+            self._sink.step(key, decision, desired, context.namespace_uid)
+        if decision.due is not None:
+            self._sink.later(context.key, decision.due)
+        if not in_force:
+            self._wait_for_key(context, meta.uid)
+        if not meta.deleting and not self._ends(decision):
+            self._settle(context, meta, status, desired, finding)
+
+    @staticmethod
+    def _ends(decision: Decision) -> bool:
+        """Whether the step itself writes the status."""
+        return decision.step in (credentials.Do.RECORD, credentials.Do.END, credentials.Do.DESTROY)
+
+    def _key_finding(self, key: EffectiveKey, status: APIKeyStatus, state: State) -> Finding:
+        error = self._steps.state(key.key.meta.uid).error
+        if error:
+            return programmed(Reason.VAULT_UNAVAILABLE, f"A step is being retried: {error}")
+        if rotation.current(status) is None and key.policy is not None:
+            if status.versions and key.policy.spec.on_compromise == "Hold":
+                message = (
+                    "Every version is revoked and the policy says Hold. Set spec.rotateNonce to issue one"
+                )
+                return programmed(Reason.KEY_HELD, message)
+            return programmed(Reason.PENDING, "A version is being issued")
+        return programmed_finding(state)
+
+    def _key_status(
+        self,
+        context: _Context,
+        key: EffectiveKey,
+        status: APIKeyStatus,
+        meta: Meta,
+        finding: Finding,
+        problems: list[Problem],
+    ) -> APIKeyStatus:
+        hands_over = key.policy is not None and key.policy.spec.hand_over.type == "Secret"
+        extra = _revoked(key.key.spec, status)
+        found = conditions(
+            status.conditions, meta.generation, context.now, [*key.problems, *problems], finding, extra
+        )
+        return status.model_copy(
+            update={
+                "conditions": found,
+                "observed_generation": meta.generation,
+                "vault_path": names.key_path(context.namespace_uid, meta.uid),
+                "secret_name": names.hand_over_secret(meta.key.name) if hands_over else "",
+            }
+        )
+
+    def _account_status(
+        self, context: _Context, account: EffectiveAccount, record: Record, state: State
+    ) -> None:
+        known = SenderAccountStatus.model_validate_json(record.status)
+        finding = programmed_finding(state)
+        spec = account.account.spec
+        found = conditions(
+            known.conditions,
+            record.meta.generation,
+            context.now,
+            account.problems,
+            finding,
+            ready_reason=Reason.SUSPENDED if spec.suspend else Reason.READY,
+        )
+        limit = account.limits[0] if account.limits else None
+        desired = SenderAccountStatus(
+            observed_generation=record.meta.generation,
+            conditions=found,
+            effective_policy=EffectivePolicy(
+                api_key_policy=f"APIKeyPolicy/{account.key_policy.meta.key.name}"
+                if account.key_policy
+                else "",
+                rate_limit_policy=(
+                    f"RateLimitPolicy/{account.limit_policy.meta.key.name}" if account.limit_policy else ""
+                ),
+            ),
+            limit=f"{limit.messages}/{limit.period}s" if limit else "",
+        )
+        if state is not Ack.ALL:
+            for gateway in self._published[context.key][1]:
+                self._sink.waits(gateway, context.key)
+        self._settle(context, record.meta, known, desired, finding)
+
+    def _settle(
+        self, context: _Context, meta: Meta, known: Status, desired: Status, finding: Finding
+    ) -> None:
+        """Hand over the status. A change that is merely on its way waits for its acknowledgement."""
+        pending = finding.reason is Reason.PENDING
+        if not pending:
+            self._patience.settle(meta.uid)
+        left = self._patience.left(meta.uid, self._clock.monotonic()) if pending else 0.0
+        if left > 0:
+            self._sink.later(context.key, context.now + timedelta(seconds=left))
+            old = carried_over(known)
+            others_hold = all(c.status == "True" for c in desired.conditions if c.type in _OF_THE_USER)
+            if others_hold or old is None:
+                return
+        self._sink.status(meta, desired)
+
+
+_OF_THE_USER = (ConditionType.ACCEPTED, ConditionType.RESOLVED_REFS)
+
+
+def _invalid(item: Invalid) -> list[Problem]:
+    return [Problem(ACCEPTED, Reason.INVALID, "", error) for error in item.errors]
+
+
+def _revoked(spec: APIKeySpec, status: APIKeyStatus) -> list[Finding]:
+    """`Revoked` stands once `revokeThrough` is set: True when no version up to it is live any more."""
+    if not spec.revoke_through:
+        return []
+    live = [v for v in status.versions if v.number <= spec.revoke_through and v.ended_at is None]
+    if live:
+        message = "Sent to the sidecars, not acknowledged by all of them yet"
+        return [Finding(ConditionType.REVOKED, "False", Reason.REVOCATION_PENDING, message)]
+    message = f"Versions up to {spec.revoke_through} are refused by every expected sidecar"
+    return [Finding(ConditionType.REVOKED, "True", Reason.REVOKED, message)]

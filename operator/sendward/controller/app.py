@@ -1,0 +1,364 @@
+"""Composition root of the operator process: settings to objects, once.
+
+Every process watches, serves TLS and keeps a warm Store; the one that holds the Lease loads the
+documents, decides and writes. A process that loses the Lease ends at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Set
+from contextlib import suppress
+from typing import Any, Final
+
+import structlog
+import uvloop
+
+from sendward import logs, names
+from sendward.apply import kinds
+from sendward.apply.authority import Authority, patch_webhook
+from sendward.apply.credentials import Credentials
+from sendward.apply.events import Events
+from sendward.apply.informer import Informer
+from sendward.apply.kube import KubeClient
+from sendward.apply.objects import Objects, Target
+from sendward.apply.ports import Kind
+from sendward.apply.signing import DocumentSigner, load_signer, publish_public_key
+from sendward.apply.statuses import Statuses
+from sendward.apply.vault import VaultClient
+from sendward.apply.vault_auth import JWTLogin, KubernetesLogin
+from sendward.clock import SystemClock
+from sendward.controller import handlers
+from sendward.controller.accounts import Accounts
+from sendward.controller.dirty import Dirty
+from sendward.controller.documents import Documents, Order
+from sendward.controller.findings import Patience
+from sendward.controller.gateways import Gateways
+from sendward.controller.hub import Hub
+from sendward.controller.keysteps import KeySteps
+from sendward.controller.leader import Leader
+from sendward.controller.listing import keep_listing
+from sendward.controller.loop import Loop, Queued
+from sendward.controller.metrics import Metrics
+from sendward.controller.probes import Probes
+from sendward.controller.queue import Priority, WorkQueue
+from sendward.controller.settings import Settings, SettingsError, load
+from sendward.controller.tenants import Tenants
+from sendward.controller.view import Sidecars, View
+from sendward.controller.watch import Namespaces, Owned, Pods, Resources
+from sendward.errors import SendwardError, Unavailable
+from sendward.graph.store import Store
+from sendward.resources.base import ObjectKey
+
+_RESYNC: Final = 600.0
+_USAGE: Final = 5.0
+_AUTHORITY: Final = 3600.0
+_RETRY: Final = 1.0
+_log = structlog.get_logger(__name__)
+
+
+class Operator:
+    """All parts of one operator process."""
+
+    def __init__(
+        self, settings: Settings, kube: KubeClient, vault: VaultClient, signer: DocumentSigner
+    ) -> None:
+        self._settings = settings
+        self._kube = kube
+        self._vault = vault
+        self._signer = signer
+        self._clock = clock = SystemClock()
+        self.metrics = Metrics(kube.calls, vault.calls)
+        self.store = store = Store()
+        self._dirty = dirty = Dirty(store, clock)
+        self._view = view = View(store)
+        self._sidecars = Sidecars(store, dirty, view)
+        self._patience = Patience(clock.monotonic())
+        self.leader = Leader(kube, settings.namespace, settings.identity, clock, on_lost=_die)
+        self._leading = False
+        self.hub = Hub(
+            kube,
+            view,
+            clock,
+            is_serving=lambda: self._leading and self.leader.is_leader,
+            epoch=lambda: self.leader.epoch,
+            on_change=self._on_change,
+            on_epoch=self._on_epoch,
+            on_ahead=self._on_ahead,
+        )
+        self.authority = Authority(kube, settings.namespace, clock)
+        self._events = Events(kube, clock, settings.identity)
+        self._objects = Objects(kube, self._drifted)
+        self._statuses = Statuses(kube, store, lambda: self.leader.is_leader)
+        self._steps = KeySteps(Credentials(vault), self._statuses, self._objects, self._events, clock)
+        self._queue = WorkQueue()
+        self._compose()
+
+    def _compose(self) -> None:
+        documents = self._documents = Documents(self.hub, self._signer, lambda: self.leader.epoch)
+        self._view.use(documents)
+        sink = Queued(self._queue, self._statuses, self._steps, self._dirty, self._clock)
+        self._accounts = Accounts(self.store, documents, self._steps, sink, self._clock, self._patience)
+        self._gateways = Gateways(
+            self.store,
+            documents,
+            self._kube,
+            self._vault,
+            self._objects,
+            self._statuses,
+            self._events,
+            self._clock,
+            self._patience,
+            self._settings.namespace,
+            self._dirty.later,
+        )
+        self._loop = Loop(
+            self.store,
+            self._dirty,
+            documents,
+            self._accounts,
+            self._gateways,
+            self._objects,
+            sink,
+            self._queue,
+            self._clock,
+            self.metrics,
+            lambda: self.leader.is_leader,
+        )
+        self._resources = Resources(self.store, self._dirty)
+        self._tenants = Tenants(
+            self._kube,
+            self._vault,
+            self.store,
+            self._objects,
+            Owned(self._objects, self._gateways, self._steps),
+            documents,
+            self._signer,
+            lambda: self.authority.bundle,
+            self._opened,
+            lambda: self._leading,
+        )
+
+    # --- news -----------------------------------------------------------------------------------
+
+    def _on_change(self, gateway_uid: str) -> None:
+        self._sidecars.acknowledged(self._documents, gateway_uid)
+
+    def _on_epoch(self, seen: int) -> None:
+        _log.warning("a guard has seen a higher epoch", seen=seen, epoch=self.leader.epoch)
+        self._queue.put(Priority.REVOKE, lambda: self.leader.raise_epoch(seen))
+
+    def _on_ahead(self, gateway_uid: str, part: str, order: Order) -> None:
+        self._documents.overtake(gateway_uid, part, order)
+        self._on_change(gateway_uid)
+
+    def _drifted(self, owner: str, target: Target) -> None:
+        """Somebody changed or deleted an object of ours: what it comes from is looked at again."""
+        if not self._leading:
+            return
+        _log.warning("object drifted", kind=target.kind.kind, namespace=target.namespace, name=target.name)
+        if target.kind == kinds.CONFIG_MAP:
+            self._queue.put(Priority.GATEWAY, lambda: self._tenants.restore_ca(target.namespace))
+            return
+        found = self._documents.get(owner)
+        if found is None:
+            self._key_drifted(owner, target)
+            return
+        prefix = names.document_secret(found.name, "")
+        if target.name == names.tls_secret(found.name):
+            self._gateways.lost_tls(owner)
+        elif target.kind == kinds.SECRET and target.name.startswith(prefix):
+            self._loop.restore_part(owner, target.name.removeprefix(prefix))
+        self._dirty.touch(ObjectKey("MessagingGateway", found.namespace, found.name))
+
+    def _key_drifted(self, owner: str, target: Target) -> None:
+        for record in self.store.group(target.namespace).keys.values():
+            if record.meta.uid == owner:
+                self._steps.state(owner).handed_over = ""
+                self._dirty.mark(record.meta.key)
+
+    def _opened(self, namespace: str) -> None:
+        """What an earlier leader left in the namespace is loaded."""
+        self.store.opened.add(namespace)
+        for found in self._documents:
+            if found.namespace == namespace:
+                self._accounts.load(found)
+                self.hub.publish(found.uid, dict(found.envelopes))
+                self._dirty.touch(ObjectKey("MessagingGateway", namespace, found.name))
+        for key in self._accounts.published():
+            self._dirty.touch(key)
+        self._dirty.mark_namespace(namespace)
+
+    def _onboarded(self, namespace: str, present: bool) -> None:
+        if not present:
+            self.store.opened.discard(namespace)
+        self._tenants.onboarded(namespace, present)
+
+    # --- running --------------------------------------------------------------------------------
+
+    def _informers(self) -> list[Informer]:
+        namespaces = Namespaces(self.store, self._dirty, self._onboarded)
+        pods = Pods(self.store, self.hub.pod_gone, self._sidecars.changed)
+
+        def ours(kind: Kind) -> Informer:
+            def reset(seen: Set[tuple[str, str]]) -> None:
+                self._resources.reset(kind.kind, {ObjectKey(kind.kind, ns, name) for ns, name in seen})
+
+            return self._informer(
+                kind,
+                lambda raw: self._resources.event(kind.kind, raw),
+                lambda raw: self._resources.deleted(kind.kind, raw),
+                reset,
+            )
+
+        return [
+            self._informer(
+                kinds.NAMESPACE,
+                namespaces.event,
+                namespaces.deleted,
+                lambda seen: namespaces.reset({name for _, name in seen}),
+            ),
+            self._informer(
+                kinds.POD,
+                pods.event,
+                pods.deleted,
+                lambda seen: pods.reset(set(seen)),
+                label_selector=names.LABEL_GATEWAY,
+            ),
+            ours(kinds.SENDER_ACCOUNT),
+            ours(kinds.API_KEY),
+        ]
+
+    def _informer(
+        self,
+        kind: Kind,
+        changed: Callable[[dict[str, Any]], None],
+        deleted: Callable[[dict[str, Any]], None],
+        reset: Callable[[Set[tuple[str, str]]], None],
+        label_selector: str = "",
+    ) -> Informer:
+        def event(type_: str, raw: dict[str, Any]) -> None:
+            (deleted if type_ == "DELETED" else changed)(raw)
+
+        return Informer(self._kube, kind, event, reset, label_selector=label_selector)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await self.authority.ensure()
+        await self.hub.start(self.authority.hub_context)
+        informers = self._informers()
+        listed = {kind: asyncio.Event() for kind in handlers.WATCHED}
+        probes = Probes(self.metrics.registry, lambda: all(e.is_set() for e in listed.values()), informers)
+        await probes.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for informer in informers:
+                    group.create_task(informer.run())
+                for kind, event in listed.items():
+                    group.create_task(keep_listing(self._kube, kind, self._resources, event))
+                group.create_task(handlers.run(self._resources, self._kube.url))
+                group.create_task(self.leader.run())
+                group.create_task(self._lead(informers, listed))
+        finally:
+            await probes.stop()
+            await self._tenants.close()
+            await self.hub.stop()
+
+    async def _lead(self, informers: list[Informer], listed: dict[Kind, asyncio.Event]) -> None:
+        for waiting in [informer.ready for informer in informers] + list(listed.values()):
+            await waiting.wait()
+        await self._tenants.ready()
+        await self.leader.acquired.wait()
+        self.metrics.leads(lambda: self.leader.is_leader)
+        self._leading = True
+        self._patience.started = self._clock.monotonic()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._queue.run())
+            group.create_task(self._events.run())
+            group.create_task(self._every(_AUTHORITY, self._trust))
+            await self._tenants.load_all()
+            group.create_task(self._loop.run())
+            group.create_task(self._every(_USAGE, self._usage))
+            group.create_task(self._every(_RESYNC, self._resync))
+
+    async def _trust(self) -> None:
+        """The CA, what it issued, and who must know it."""
+        await self.authority.ensure()
+        await self.authority.ensure_webhook()
+        await publish_public_key(self._kube, self._settings.namespace, self._signer)
+        await patch_webhook(self._kube, self.authority.bundle)
+        for namespace in list(self.store.opened):
+            await self._tenants.ensure_ca(namespace)
+
+    async def _usage(self) -> None:
+        for gateway_uid, used in self.hub.last_used().items():
+            self._steps.used(gateway_uid, used)
+
+    async def _resync(self) -> None:
+        self._loop.start_over()
+        await self._tenants.sweep_vault()
+
+    async def _every(self, seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            try:
+                await work()
+            except SendwardError as error:
+                _log.warning("periodic work failed", work=work.__name__, cause=str(error))
+                await asyncio.sleep(_RETRY)
+                continue
+            await asyncio.sleep(seconds)
+
+
+def _die() -> None:
+    """Another process leads now: whatever is under way here may no longer be true."""
+    os._exit(1)
+
+
+def _vault(settings: Settings) -> VaultClient:
+    method = KubernetesLogin if settings.vault_auth == "kubernetes" else JWTLogin
+    login = method(settings.vault_auth_mount, settings.vault_role, settings.vault_token_file)
+    return VaultClient(
+        settings.vault_address,
+        login,
+        kv_mount=settings.vault_kv_mount,
+        pki_mount=settings.vault_pki_mount,
+        ca_file=settings.vault_ca or None,
+    )
+
+
+async def _signer(kube: KubeClient, namespace: str) -> DocumentSigner:
+    while True:
+        try:
+            return await load_signer(kube, namespace)
+        except Unavailable as error:
+            _log.warning("API server not reached", cause=str(error))
+            await asyncio.sleep(_RETRY)
+
+
+async def _main(settings: Settings) -> None:
+    kube = KubeClient.in_cluster()
+    vault = _vault(settings)
+    loop = asyncio.get_running_loop()
+    try:
+        operator = Operator(settings, kube, vault, await _signer(kube, settings.namespace))
+        task = asyncio.create_task(operator.run())
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, task.cancel)
+        with suppress(asyncio.CancelledError):
+            await task
+    finally:
+        await kube.close()
+        await vault.close()
+
+
+def run() -> None:
+    """`sendward operator`."""
+    logs.setup()
+    try:
+        settings = load()
+    except SettingsError as error:
+        sys.exit(f"sendward operator: {error}")
+    uvloop.run(_main(settings))

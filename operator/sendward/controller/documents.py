@@ -1,0 +1,202 @@
+"""The current enforcement document of every gateway: which entries, which envelopes, what is in force.
+
+Entries are kept per account, so one changed account costs one shard. A part is sealed anew only when
+its content differs; the hub streams it at once while its Secret is written, and it counts as in force
+when both happened: a successor that starts from the Secrets must not know less than the guards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from sendward import document, names
+from sendward.compile.document import shard
+from sendward.document import Account, Envelope, Gateway
+from sendward.graph.acknowledgement import Ack, Rejected, acknowledged, expected
+from sendward.graph.facts import Guard, Pod
+
+Order = tuple[int, int]
+
+
+class Hub(Protocol):
+    """What documents need of the hub."""
+
+    def publish(self, gateway_uid: str, envelopes: dict[str, Envelope]) -> None: ...
+
+    def withdraw(self, gateway_uid: str) -> None: ...
+
+    def guards(self, gateway_uid: str) -> dict[str, Guard]: ...
+
+
+class Signer(Protocol):
+    """Signs parts."""
+
+    def seal(self, gateway_uid: str, part: str, epoch: int, revision: int, payload: bytes) -> Envelope: ...
+
+
+@dataclass(slots=True)
+class GatewayDocument:
+    """The document of one gateway. `order_of`: by account uid, the envelope in which its entry last
+    changed; entries that were removed stay in it.
+    """
+
+    uid: str
+    namespace: str
+    name: str
+    shards: int
+    stale_after: int | None = None
+    accounts: list[dict[str, Account]] = field(default_factory=list)
+    gateway: Gateway | None = None
+    envelopes: dict[str, Envelope] = field(default_factory=dict)
+    persisted: dict[str, Order] = field(default_factory=dict)
+    order_of: dict[str, Order] = field(default_factory=dict)
+    dirty: dict[str, set[str]] = field(default_factory=dict)  # part -> account uids
+    too_large: set[str] = field(default_factory=set)
+    revision: int = 0
+
+    def __post_init__(self) -> None:
+        self.accounts = [{} for _ in range(self.shards)]
+
+    def part_of(self, account_uid: str) -> str:
+        """The shard of an account, as a part name."""
+        return str(document.shard_of(account_uid, self.shards))
+
+    def set_account(self, uid: str, entry: Account | None) -> None:
+        """Declare what stands in the document for an account; None: nothing."""
+        part = self.part_of(uid)
+        entries = self.accounts[int(part)]
+        if entries.get(uid) == entry:
+            return
+        if entry is None:
+            del entries[uid]
+        else:
+            entries[uid] = entry
+        self.dirty.setdefault(part, set()).add(uid)
+
+    def set_gateway(self, content: Gateway) -> None:
+        """Declare the gateway part. The first call declares every shard too: an absent one is
+        "no document" for its accounts.
+        """
+        if self.gateway != content:
+            self.gateway = content
+            self.dirty.setdefault(names.PART_GATEWAY, set())
+        for part in names.document_parts(self.shards):
+            if part not in self.envelopes:
+                self.dirty.setdefault(part, set())
+        self.stale_after = content.stale_after
+
+
+class Documents:
+    """All documents. `signer` and `epoch` are there once this process leads."""
+
+    def __init__(self, hub: Hub, signer: Signer, epoch: Callable[[], int]) -> None:
+        self._hub = hub
+        self._signer = signer
+        self._epoch = epoch
+        self._of: dict[str, GatewayDocument] = {}
+
+    def __iter__(self) -> Iterator[GatewayDocument]:
+        return iter(list(self._of.values()))
+
+    def get(self, gateway_uid: str) -> GatewayDocument | None:
+        """The document of a gateway."""
+        return self._of.get(gateway_uid)
+
+    def open(self, uid: str, namespace: str, name: str, shards: int) -> GatewayDocument:
+        """The document of a gateway, created when it is new."""
+        found = self._of.get(uid)
+        if found is None:
+            found = self._of[uid] = GatewayDocument(uid, namespace, name, shards)
+        return found
+
+    def load(self, uid: str, namespace: str, name: str, shards: int, envelope: Envelope) -> None:
+        """Take over a verified part that an earlier leader wrote. Raises DocumentError."""
+        found = self.open(uid, namespace, name, shards)
+        part = envelope.part
+        if part == names.PART_GATEWAY:
+            found.gateway = document.open_gateway(envelope)
+            found.stale_after = found.gateway.stale_after
+        else:
+            entries = {account.uid: account for account in document.open_shard(envelope).accounts}
+            found.accounts[int(part)] = entries
+            found.order_of.update(dict.fromkeys(entries, envelope.order))
+        found.envelopes[part] = envelope
+        found.persisted[part] = envelope.order
+        found.revision = max(found.revision, envelope.revision)
+
+    def forget(self, uid: str) -> None:
+        """Drop the document of a gateway that is gone."""
+        self._of.pop(uid, None)
+        self._hub.withdraw(uid)
+
+    def overtake(self, gateway_uid: str, part: str, order: Order) -> None:
+        """A guard has something newer than we published (etcd was restored): seal the part above it."""
+        found = self._of.get(gateway_uid)
+        if found is not None and part in found.envelopes:
+            found.revision = max(found.revision, order[1])
+            found.dirty.setdefault(part, set()).update(
+                found.accounts[int(part)] if part != names.PART_GATEWAY else ()
+            )
+
+    def flush(self) -> list[tuple[GatewayDocument, Envelope]]:
+        """Seal and stream every part whose content changed; returns what must be persisted."""
+        written = []
+        for found in self._of.values():
+            fresh: dict[str, Envelope] = {}
+            for part, uids in found.dirty.items():
+                envelope = self._seal(found, part)
+                if envelope is None:
+                    continue
+                fresh[part] = envelope
+                found.envelopes[part] = envelope
+                found.order_of.update(dict.fromkeys(uids, envelope.order))
+                written.append((found, envelope))
+            found.dirty = {part: uids for part, uids in found.dirty.items() if part in found.too_large}
+            if fresh:
+                self._hub.publish(found.uid, fresh)
+        return written
+
+    def _seal(self, found: GatewayDocument, part: str) -> Envelope | None:
+        content: document.Gateway | document.Shard
+        if part == names.PART_GATEWAY:
+            if found.gateway is None:
+                return None
+            content = found.gateway
+        else:
+            content = shard(found.accounts[int(part)].values())
+        payload = document.compress(content)
+        if len(payload) > document.MAX_PART_BYTES:
+            found.too_large.add(part)
+            return None
+        found.too_large.discard(part)
+        found.revision += 1
+        return self._signer.seal(found.uid, part, self._epoch(), found.revision, payload)
+
+    def stored(self, found: GatewayDocument, envelope: Envelope) -> None:
+        """A part lies in its Secret."""
+        found.persisted[envelope.part] = max(found.persisted.get(envelope.part, (0, 0)), envelope.order)
+
+    def acknowledgement(
+        self, found: GatewayDocument, part: str, order: Order, pods: list[Pod], now: datetime
+    ) -> Ack | Rejected:
+        """Whether the expected guards enforce `part` at `order` or newer."""
+        guards = self._hub.guards(found.uid)
+        return acknowledged(expected(pods, guards, found.stale_after, now), guards, part, order)
+
+    def account_state(
+        self, found: GatewayDocument, account_uid: str, pods: list[Pod], now: datetime
+    ) -> Ack | Rejected:
+        """Whether the entry of an account (or its absence) is in force as it is declared now."""
+        part = found.part_of(account_uid)
+        if account_uid in found.dirty.get(part, ()):
+            return Ack.PENDING
+        order = found.order_of.get(account_uid)
+        if order is None:  # never was in this document
+            return Ack.ALL
+        state = self.acknowledgement(found, part, order, pods, now)
+        if state is Ack.ALL and found.persisted.get(part, (0, 0)) < order:
+            return Ack.PENDING
+        return state

@@ -1,0 +1,70 @@
+"""Acknowledgements to the `Programmed` condition, with a short patience before it turns False."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from sendward.compile.status import Finding, programmed
+from sendward.conditions import ConditionType, Reason
+from sendward.graph.acknowledgement import Ack, Rejected
+from sendward.resources.status import Condition, Status
+
+State = Ack | Rejected
+
+# A change is acknowledged within milliseconds: only what takes longer is worth two status writes.
+PATIENCE: Final = 1.0
+# After a start guards need a moment to find the new leader.
+PATIENCE_AT_START: Final = 15.0
+
+
+def worst(states: Iterable[State]) -> State:
+    """Of several gateways: a refusal, else something pending, else no sidecar at all, else all."""
+    found = list(states)
+    for state in found:
+        if isinstance(state, Rejected):
+            return state
+    if Ack.PENDING in found:
+        return Ack.PENDING
+    return Ack.ALL if Ack.ALL in found else Ack.NONE_EXPECTED
+
+
+def programmed_finding(state: State) -> Finding:
+    """The condition that a state means."""
+    match state:
+        case Ack.ALL:
+            return programmed(Reason.PROGRAMMED, "Every expected sidecar enforces this generation")
+        case Ack.NONE_EXPECTED:
+            return programmed(Reason.NO_SIDECARS, "No ready pod carries the label of the gateway")
+        case Ack.PENDING:
+            return programmed(Reason.PENDING, "Not acknowledged yet by every expected sidecar")
+        case Rejected(message=message):
+            return programmed(Reason.DOCUMENT_REJECTED, f"A sidecar refused it: {message}")
+
+
+@dataclass(slots=True)
+class Patience:
+    """Since when each subject is pending, in monotonic seconds."""
+
+    started: float
+    _since: dict[str, float] = field(default_factory=dict)
+
+    def settle(self, uid: str) -> None:
+        """The subject is not pending."""
+        self._since.pop(uid, None)
+
+    def left(self, uid: str, now: float) -> float:
+        """Seconds for which a pending subject may keep its old condition; 0 when patience is over."""
+        since = self._since.setdefault(uid, now)
+        until = max(since + PATIENCE, self.started + PATIENCE_AT_START)
+        return max(until - now, 0.0)
+
+
+def carried_over(status: Status) -> Finding | None:
+    """The `Programmed` that stands in a status now."""
+    found: Sequence[Condition] = [c for c in status.conditions if c.type == ConditionType.PROGRAMMED]
+    if not found:
+        return None
+    old = found[0]
+    return Finding(ConditionType.PROGRAMMED, old.status, Reason(old.reason), old.message)

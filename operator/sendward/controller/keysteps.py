@@ -1,0 +1,285 @@
+"""Carries out the steps that `compile.credentials` decides, one at a time per key.
+
+Holds what is known of keys besides their status: drawn versions, digests, last use. A failed step
+backs off with its key; nothing else waits for it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from sendward import names
+from sendward.apply import kinds
+from sendward.apply.credentials import Credentials
+from sendward.apply.events import Events
+from sendward.apply.objects import Objects, Target
+from sendward.apply.statuses import Statuses
+from sendward.clock import Clock
+from sendward.compile import rotation
+from sendward.compile.credentials import Decision, Do, Facts, Pending, Phase
+from sendward.compile.objects import hand_over_secret
+from sendward.conditions import EventReason
+from sendward.document import Key
+from sendward.errors import Conflict, SendwardError, Unavailable
+from sendward.graph.effective import EffectiveKey
+from sendward.resources.base import Meta
+from sendward.resources.status import APIKeyStatus
+
+ANNOTATION_VERSION = "sendward.io/key-version"
+_FIRST_RETRY, _LAST_RETRY = 0.5, 60.0  # seconds
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class KeyState:
+    """Of one key, by uid."""
+
+    pending: Pending | None = None
+    digests: dict[str, str] = field(default_factory=dict)
+    cas: int | None = None  # the KV version that the next write follows; None: take the status's
+    handed_over: str = ""  # version id in the hand-over Secret
+    error: str = ""
+    failures: int = 0
+    retry_at: float = 0.0  # monotonic
+    busy: bool = False
+
+
+class KeySteps:
+    """One instance per operator process."""
+
+    def __init__(
+        self, credentials: Credentials, statuses: Statuses, objects: Objects, events: Events, clock: Clock
+    ) -> None:
+        self._credentials = credentials
+        self._statuses = statuses
+        self._objects = objects
+        self._events = events
+        self._clock = clock
+        self._states: dict[str, KeyState] = {}
+        self._last_used: dict[tuple[str, str], datetime] = {}  # gateway uid, version id
+
+    def state(self, uid: str) -> KeyState:
+        """What is known of a key."""
+        found = self._states.get(uid)
+        if found is None:
+            found = self._states[uid] = KeyState()
+        return found
+
+    def forget(self, uid: str) -> None:
+        """The key is gone."""
+        self._states.pop(uid, None)
+        self._credentials.forget(uid)
+
+    def load(self, key: Key) -> None:
+        """Take over the verifiers of a key from a verified shard."""
+        digests = self.state(key.uid).digests
+        digests.update({version.id: version.digest for version in key.versions if version.digest})
+
+    def used(self, gateway_uid: str, last: Mapping[str, int]) -> None:
+        """Last use per version id, Unix seconds, as the guards of a gateway report it."""
+        for version_id, moment in last.items():
+            self._last_used[gateway_uid, version_id] = datetime.fromtimestamp(moment, UTC)
+
+    def facts(
+        self, uid: str, status: APIKeyStatus, now: datetime, *, in_force: bool, gateways: frozenset[str]
+    ) -> Facts:
+        """What `decide` needs. Guards are believed only for keys of their own `gateways`."""
+        state = self.state(uid)
+        last_used = {
+            version.id: max(times)
+            for version in status.versions
+            if (times := [t for g in gateways if (t := self._last_used.get((g, version.id))) is not None])
+        }
+        recorded = {version.id for version in status.versions}
+        own = state.pending.id if state.pending else ""
+        return Facts(
+            status=status,
+            pending=state.pending,
+            digests=state.digests,
+            last_used=last_used,
+            in_force=in_force,
+            unrecorded=any(known not in recorded and known != own for known in state.digests),
+            handed_over=state.handed_over,
+            now=now,
+        )
+
+    async def run(
+        self, key: EffectiveKey, decision: Decision, status: APIKeyStatus, namespace_uid: str
+    ) -> None:
+        """Carry out one step. `status`: what to write with it, conditions included. Never raises a
+        SendwardError: it is kept, and the key backs off.
+        """
+        state = self.state(key.key.meta.uid)
+        state.busy = True
+        try:
+            await self._do(key, decision, status, names.key_path(namespace_uid, key.key.meta.uid))
+        except Conflict as conflict:  # our view was old: look again soon, without blame
+            state.retry_at = self._clock.monotonic() + 0.1
+            _log.debug("step met a conflict", key=str(key.key.meta.key), cause=str(conflict))
+        except SendwardError as error:
+            state.failures += 1
+            delay = min(_FIRST_RETRY * 2 ** (state.failures - 1), _LAST_RETRY) * random.uniform(0.7, 1.3)  # noqa: S311  # jitter
+            wanted = error.retry_after if isinstance(error, Unavailable) else None
+            state.retry_at = self._clock.monotonic() + max(delay, wanted or 0.0)
+            state.error = str(error)
+            _log.warning(
+                "step failed",
+                key=str(key.key.meta.key),
+                step=decision.step.name if decision.step else "",
+                cause=str(error),
+                retry_seconds=round(delay, 1),
+            )
+        else:
+            state.error, state.failures, state.retry_at = "", 0, 0.0
+        finally:
+            state.busy = False
+
+    async def _do(self, key: EffectiveKey, decision: Decision, status: APIKeyStatus, path: str) -> None:
+        meta, state = key.key.meta, self.state(key.key.meta.uid)
+        match decision.step:
+            case Do.ADD_FINALIZER:
+                await self._statuses.set_finalizer(meta, present=True)
+            case Do.READ_DIGESTS:
+                state.digests.update(await self._credentials.digests(path, status))
+            case Do.READ_BACK:
+                await self._read_back(state, meta, path, status)
+            case Do.DRAW:
+                now = self._clock.now().replace(microsecond=0)
+                state.pending = await self._credentials.draw(meta.uid, decision.number, now)
+            case Do.WRITE:
+                await self._write(state, meta, path, status)
+            case Do.RECORD:
+                await self._record(state, key, decision, status, path)
+            case Do.END:
+                await self._end(state, meta, status, path)
+            case Do.HAND_OVER:
+                now_current = rotation.current(status)
+                if now_current is not None:
+                    await self._hand_over(key, now_current.id, path)
+            case Do.DESTROY:
+                await self._destroy(meta, status, path)
+            case Do.PURGE:
+                await self._purge(meta, path)
+            case None:
+                return
+
+    async def _read_back(self, state: KeyState, meta: Meta, path: str, status: APIKeyStatus) -> None:
+        kv_version, found = await self._credentials.read_back(path, meta.uid, status)
+        state.cas = kv_version
+        if found is not None:
+            state.pending = found
+        elif state.pending is not None:  # the lost write did not happen
+            state.pending = _phase(state.pending, Phase.DRAWN)
+        recorded = {version.id for version in status.versions}
+        state.digests = {known: digest for known, digest in state.digests.items() if known in recorded}
+
+    async def _write(self, state: KeyState, meta: Meta, path: str, status: APIKeyStatus) -> None:
+        pending = state.pending
+        if pending is None:
+            return
+        newest = max((version.vault_version for version in status.versions), default=0)
+        cas = newest if state.cas is None else state.cas
+        try:
+            written = await self._credentials.write(path, meta.uid, pending, cas)
+        except Conflict:
+            # Somebody wrote: ourselves before a crash, or a stranger. Reading back tells which.
+            state.pending = _phase(pending, Phase.UNCERTAIN)
+            return
+        except Unavailable:
+            state.pending = _phase(pending, Phase.UNCERTAIN)
+            raise
+        state.cas = None
+        state.pending = _phase(pending, Phase.WRITTEN, written)
+
+    async def _record(
+        self, state: KeyState, key: EffectiveKey, decision: Decision, status: APIKeyStatus, path: str
+    ) -> None:
+        pending, meta = state.pending, key.key.meta
+        if pending is None:
+            return
+        await self._hand_over(key, pending.id, path)
+        await self._statuses.write(meta, status)
+        state.digests[pending.id] = pending.digest
+        state.pending = None
+        self._credentials.forget(meta.uid)
+        if pending.number == 1:
+            self._events.emit(meta, EventReason.KEY_ISSUED, f"Version 1 ({pending.id}) was issued")
+        else:
+            note = f"Version {pending.number} ({pending.id}) was issued: {decision.why or 'Recovered'}"
+            self._events.emit(meta, EventReason.KEY_ROTATED, note)
+
+    async def _hand_over(self, key: EffectiveKey, version_id: str, path: str) -> None:
+        """Bring the hand-over Secret to a version, when the policy asks for one."""
+        meta = key.key.meta
+        if key.policy is None or key.policy.spec.hand_over.type != "Secret":
+            return
+        values = await self._credentials.hand_over_values(path, meta.uid, version_id)
+        secret = hand_over_secret(meta, values)
+        secret["metadata"]["annotations"][ANNOTATION_VERSION] = version_id
+        await self._objects.ensure(kinds.SECRET, secret, meta.uid)
+        self.state(meta.uid).handed_over = version_id
+
+    async def _end(self, state: KeyState, meta: Meta, status: APIKeyStatus, path: str) -> None:
+        """Destroy what ended, then say so. Vault down does not hold up the word `Revoked`."""
+        before = {version.number for version in status.versions if version.destroyed}
+        ended = [v for v in status.versions if v.state in ("Retired", "Revoked") and v.number not in before]
+        try:
+            await self._credentials.destroy(path, [version.vault_version for version in ended])
+            status = _destroyed(status)
+        except SendwardError as error:
+            _log.warning("ended versions not destroyed yet", key=str(meta.key), cause=str(error))
+        if rotation.current(status) is None:
+            await self._objects.remove(_hand_over_target(meta))
+            state.handed_over = ""
+        await self._statuses.write(meta, status)
+        for version in ended:
+            reason = EventReason.KEY_REVOKED if version.state == "Revoked" else EventReason.KEY_RETIRED
+            note = f"Version {version.number} ({version.id}) is {version.state.lower()}"
+            self._events.emit(meta, reason, note)
+        state.digests = {
+            v.id: state.digests[v.id]
+            for v in status.versions
+            if v.id in state.digests and v.state != "Retired"
+        }
+
+    async def _destroy(self, meta: Meta, status: APIKeyStatus, path: str) -> None:
+        ended = [v for v in status.versions if v.state in ("Retired", "Revoked") and not v.destroyed]
+        await self._credentials.destroy(path, [version.vault_version for version in ended])
+        await self._statuses.write(meta, _destroyed(status))
+
+    async def _purge(self, meta: Meta, path: str) -> None:
+        namespace_uid, key_uid = path.split("/")
+        await self._credentials.purge(namespace_uid, key_uid)
+        await self._objects.remove(_hand_over_target(meta))
+        await self._statuses.set_finalizer(meta, present=False)
+        self._events.emit(meta, EventReason.KEY_REVOKED, "The key was deleted: all versions are revoked")
+
+    async def purge_invalid(self, meta: Meta, namespace_uid: str) -> None:
+        """Release a key that is being deleted and whose spec cannot be read. Raises SendwardError."""
+        await self._purge(meta, names.key_path(namespace_uid, meta.uid))
+
+    def retry_in(self, uid: str) -> timedelta | None:
+        """How long the key still backs off; None when it does not."""
+        left = self.state(uid).retry_at - self._clock.monotonic()
+        return timedelta(seconds=left) if left > 0 else None
+
+
+def _phase(pending: Pending, phase: Phase, vault_version: int = 0) -> Pending:
+    return Pending(pending.number, pending.id, pending.digest, phase, pending.issued_at, vault_version)
+
+
+def _destroyed(status: APIKeyStatus) -> APIKeyStatus:
+    versions = [
+        version.model_copy(update={"destroyed": True}) if version.state in ("Retired", "Revoked") else version
+        for version in status.versions
+    ]
+    return status.model_copy(update={"versions": versions})
+
+
+def _hand_over_target(meta: Meta) -> Target:
+    return Target(kinds.SECRET, meta.key.namespace, names.hand_over_secret(meta.key.name))

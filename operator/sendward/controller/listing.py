@@ -1,0 +1,50 @@
+"""Our own full listing of the kinds that kopf watches: at start, then every ten minutes.
+
+Kopf does not notice what vanished while a watch was down; a listing replaces what we hold (design:
+ghosts). The first one also is the barrier before the loop may decide anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from sendward.apply.ports import Kind, Kube
+from sendward.controller.watch import Resources
+from sendward.errors import SendwardError
+from sendward.resources.base import ObjectKey
+
+_EVERY: Final = 600.0
+_RETRY: Final = 1.0
+_log = structlog.get_logger(__name__)
+
+
+async def listing(kube: Kube, kind: Kind, resources: Resources) -> None:
+    """List a kind by pages and reset the Store to it. Raises SendwardError."""
+    seen: set[ObjectKey] = set()
+    token = ""
+    while True:
+        page = await kube.page(kind, continue_token=token)
+        for raw in page.items:
+            meta = raw["metadata"]
+            seen.add(ObjectKey(kind.kind, meta["namespace"], meta["name"]))
+            resources.event(kind.kind, raw)
+        token = page.continue_token
+        if not token:
+            break
+    resources.reset(kind.kind, seen)
+
+
+async def keep_listing(kube: Kube, kind: Kind, resources: Resources, ready: asyncio.Event) -> None:
+    """List at once, and every ten minutes, until cancelled. Sets `ready` after the first success."""
+    while True:
+        try:
+            await listing(kube, kind, resources)
+        except SendwardError as error:
+            _log.warning("listing failed", kind=kind.kind, cause=str(error))
+            await asyncio.sleep(_RETRY)
+            continue
+        ready.set()
+        await asyncio.sleep(_EVERY)

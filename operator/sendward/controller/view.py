@@ -1,0 +1,75 @@
+"""What the hub may know of the cluster, and how its news reach the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from sendward.controller.dirty import Dirty
+from sendward.controller.documents import Documents
+from sendward.graph.acknowledgement import expected
+from sendward.graph.facts import Pod
+from sendward.graph.store import Store
+from sendward.resources.base import ObjectKey
+
+
+class View:
+    """Pods and gateways as the Store has them (`hub_auth.View`)."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._documents: Documents | None = None
+
+    def use(self, documents: Documents) -> None:
+        """Set once this process leads."""
+        self._documents = documents
+
+    def pod(self, namespace: str, name: str) -> Pod | None:
+        return self._store.pod(namespace, name)
+
+    def gateway_uid(self, namespace: str, gateway: str) -> str | None:
+        record = self._store.group(namespace).gateways.get(gateway)
+        return record.meta.uid if record else None
+
+    def pods(self, gateway_uid: str) -> Iterable[Pod]:
+        found = self._documents.get(gateway_uid) if self._documents else None
+        return self._store.pods_of(found.namespace, found.name) if found else ()
+
+    def stale_after(self, gateway_uid: str) -> int | None:
+        found = self._documents.get(gateway_uid) if self._documents else None
+        return found.stale_after if found else None
+
+
+class Sidecars:
+    """Wakes what waits for guards. A gateway that gains its first expected guard, or loses its last,
+    concerns all its accounts; everything else only those that wait.
+    """
+
+    def __init__(self, store: Store, dirty: Dirty, view: View) -> None:
+        self._store = store
+        self._dirty = dirty
+        self._view = view
+        self._any: dict[ObjectKey, bool] = {}
+
+    def changed(self, namespace: str, gateway: str) -> None:
+        """A pod of the gateway came, went or changed."""
+        key = ObjectKey("MessagingGateway", namespace, gateway)
+        present = bool(expected(self._store.pods_of(namespace, gateway), {}, None, _NEVER))
+        if self._any.get(key) != present:
+            self._any[key] = present
+            self._dirty.mark(key)
+        else:
+            self._dirty.touch(key)
+        uid = self._view.gateway_uid(namespace, gateway)
+        if uid is not None:
+            self._dirty.release(uid)
+
+    def acknowledged(self, documents: Documents, gateway_uid: str) -> None:
+        """The hub heard of a guard of the gateway."""
+        found = documents.get(gateway_uid)
+        if found is not None:
+            self._dirty.touch(ObjectKey("MessagingGateway", found.namespace, found.name))
+        self._dirty.release(gateway_uid)
+
+
+_NEVER = datetime.max.replace(tzinfo=UTC)

@@ -1,0 +1,176 @@
+"""From watches to the Store: parse, keep, mark dirty. Doorways without decisions; nothing here raises.
+
+Our kinds that come by the ten thousand, and everything that needs a label selector, are watched by
+our own informers; the other kinds come through kopf (`handlers`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sendward import names
+from sendward.apply import kinds
+from sendward.apply.objects import Objects, Target
+from sendward.apply.ports import Kind
+from sendward.apply.statuses import canonical_of
+from sendward.controller.dirty import Dirty
+from sendward.controller.gateways import Gateways
+from sendward.controller.keysteps import ANNOTATION_VERSION, KeySteps
+from sendward.controller.pods import parse_pod
+from sendward.graph.facts import Namespace, Pod
+from sendward.graph.store import Store
+from sendward.resources.base import ObjectKey, Resource
+from sendward.resources.parse import parse
+
+Raw = dict[str, Any]
+
+
+class Resources:
+    """Objects of our own kinds."""
+
+    def __init__(self, store: Store, dirty: Dirty) -> None:
+        self._store = store
+        self._dirty = dirty
+
+    def event(self, kind: str, raw: Raw) -> None:
+        """ADDED, MODIFIED, or a line of a list."""
+        full = {**raw, "kind": kind, "apiVersion": names.API_VERSION}
+        item = parse(full)
+        version = str(raw.get("metadata", {}).get("resourceVersion", ""))
+        before = self._store.get(item.meta.key)
+        if self._store.apply(item, canonical_of(full), version):
+            self._dirty.mark(item.meta.key)
+            if before is not None and isinstance(before.item, Resource) and kind == "APIKey":
+                # A key that moves to another account leaves the old one.
+                old = ObjectKey("SenderAccount", item.meta.key.namespace, before.item.spec.account)
+                self._dirty.touch(old)
+
+    def deleted(self, kind: str, raw: Raw) -> None:
+        """DELETED."""
+        meta = raw.get("metadata", {})
+        key = ObjectKey(kind, str(meta.get("namespace", "")), str(meta.get("name", "")))
+        self._forget(key, str(meta.get("uid", "")))
+
+    def reset(self, kind: str, seen: set[ObjectKey]) -> None:
+        """After a full listing: what it did not show is gone."""
+        for record in [r for _, group in self._store.groups() for r in group.of(kind).values()]:
+            if record.meta.key not in seen:
+                self._forget(record.meta.key, record.meta.uid)
+
+    def _forget(self, key: ObjectKey, uid: str) -> None:
+        record = self._store.get(key)
+        if record is None or record.meta.uid != uid:
+            return
+        self._dirty.mark(key)  # while its references still stand
+        self._store.delete(key, uid)
+        self._dirty.mark(key)
+
+
+class Pods:
+    """Pods of gateways, and who must hear of them."""
+
+    def __init__(
+        self,
+        store: Store,
+        gone: Callable[[str], None],
+        changed: Callable[[str, str], None],
+    ) -> None:
+        self._store = store
+        self._gone = gone
+        self._changed = changed
+
+    def event(self, raw: Raw) -> None:
+        """ADDED, MODIFIED, or a line of a list."""
+        pod = parse_pod(raw)
+        if pod is None:
+            return
+        before = self._store.pod(pod.namespace, pod.name)
+        if before is not None and before.uid != pod.uid:
+            self._gone(before.uid)
+        if self._store.set_pod(pod):
+            if pod.terminating:
+                self._gone(pod.uid)
+            self._changed(pod.namespace, pod.gateway)
+
+    def deleted(self, raw: Raw) -> None:
+        """DELETED."""
+        meta = raw.get("metadata", {})
+        self._forget(self._store.drop_pod(str(meta.get("namespace", "")), str(meta.get("name", ""))))
+
+    def reset(self, seen: set[tuple[str, str]]) -> None:
+        """After a full listing."""
+        for namespace, group in self._store.groups():
+            for name in [name for name in group.pods if (namespace, name) not in seen]:
+                self._forget(self._store.drop_pod(namespace, name))
+
+    def _forget(self, pod: Pod | None) -> None:
+        if pod is not None:
+            self._gone(pod.uid)
+            self._changed(pod.namespace, pod.gateway)
+
+
+class Namespaces:
+    """Namespaces and whether they are onboarded."""
+
+    def __init__(self, store: Store, dirty: Dirty, onboarded: Callable[[str, bool], None]) -> None:
+        self._store = store
+        self._dirty = dirty
+        self._onboarded = onboarded
+
+    def event(self, raw: Raw) -> None:
+        """ADDED, MODIFIED, or a line of a list."""
+        meta = raw.get("metadata", {})
+        labels = meta.get("labels") or {}
+        found = Namespace(meta["name"], meta["uid"], labels.get(names.LABEL_ONBOARDED) == "true")
+        before = self._store.namespaces.get(found.name)
+        if before == found:
+            return
+        self._store.namespaces[found.name] = found
+        if found.onboarded or (before is not None and before.onboarded):
+            self._onboarded(found.name, found.onboarded)
+        self._dirty.mark_namespace(found.name)
+
+    def deleted(self, raw: Raw) -> None:
+        """DELETED."""
+        name = raw.get("metadata", {}).get("name", "")
+        before = self._store.namespaces.pop(name, None)
+        if before is not None and before.onboarded:
+            self._onboarded(name, False)
+
+    def reset(self, seen: set[str]) -> None:
+        """After a full listing."""
+        for name in [name for name in self._store.namespaces if name not in seen]:
+            self.deleted({"metadata": {"name": name}})
+
+
+class Owned:
+    """Objects that carry our label: drift of them, and what their annotations tell."""
+
+    def __init__(self, objects: Objects, gateways: Gateways, steps: KeySteps) -> None:
+        self._objects = objects
+        self._gateways = gateways
+        self._steps = steps
+
+    def event(self, kind: Kind, raw: Raw) -> None:
+        """ADDED, MODIFIED, or a line of a list. Of Secrets only metadata."""
+        meta = raw["metadata"]
+        owner = meta.get("labels", {}).get(names.LABEL_OWNER_UID, "")
+        target = Target(kind, meta["namespace"], meta["name"])
+        known = target in self._objects
+        if not known and kind == kinds.SECRET:
+            self._first_seen(meta, owner)
+        self._objects.seen(target, raw, owner)
+
+    def _first_seen(self, meta: Raw, owner: str) -> None:
+        annotations = meta.get("annotations") or {}
+        part = meta.get("labels", {}).get(names.LABEL_PART)
+        if part == "tls":
+            self._gateways.seen_tls(owner, annotations)
+        elif part == "hand-over":
+            self._steps.state(owner).handed_over = annotations.get(ANNOTATION_VERSION, "")
+
+    def deleted(self, kind: Kind, raw: Raw) -> None:
+        """DELETED."""
+        meta = raw["metadata"]
+        self._objects.gone(Target(kind, meta["namespace"], meta["name"]))
