@@ -64,11 +64,24 @@ class Layout:
         for path in (names.PATH_LDS, names.PATH_CDS, names.PATH_SDS):
             self.path(path).parent.mkdir(parents=True)
         self.tls.mkdir()
-        authority = CertificateAuthority(root, "Test CA")
-        pair = authority.issue("server", "gateway", names=("127.0.0.1", "localhost"))
-        pair.certificate.rename(self.tls / "tls.crt")
-        pair.key.rename(self.tls / "tls.key")
-        self.ca = authority.file
+        self._authority = CertificateAuthority(root, "Test CA")
+        self.ca = self._authority.file
+        self._certificates = 0
+        self.swap_certificate()
+        for name in ("tls.crt", "tls.key"):
+            (self.tls / name).symlink_to(f"..data/{name}")
+
+    def swap_certificate(self) -> None:
+        """A new certificate, put in place as the kubelet does: one rename of the link `..data`."""
+        self._certificates += 1
+        version = self.tls / f"..{self._certificates}"
+        version.mkdir()
+        pair = self._authority.issue("server", "gateway", names=("127.0.0.1", "localhost"))
+        pair.certificate.rename(version / "tls.crt")
+        pair.key.rename(version / "tls.key")
+        link = self.tls / "..data_tmp"
+        link.symlink_to(version.name)
+        link.rename(self.tls / "..data")
 
     def path(self, product: str) -> Path:
         """Where a path of the product lies here."""
@@ -231,7 +244,7 @@ class Stand:
             return Reply(0)
         try:
             writer.write(data)
-            return await asyncio.wait_for(_read_reply(reader), 10)
+            return await asyncio.wait_for(read_reply(reader), 10)
         except (OSError, asyncio.IncompleteReadError):
             return Reply(0)
         finally:
@@ -274,7 +287,8 @@ class Stand:
                 await asyncio.sleep(_POLL_SECONDS)
 
 
-async def _read_reply(reader: asyncio.StreamReader) -> Reply:
+async def read_reply(reader: asyncio.StreamReader) -> Reply:
+    """One HTTP/1.1 answer."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
     headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
     body = await reader.readexactly(int(headers.get("content-length", "0")))

@@ -12,7 +12,7 @@ from aiohttp import web
 from sendward import names
 from sendward.verdict import ProxyReason
 from tests.envoy import http2
-from tests.envoy.stand import Seen, Stand, gateway_spec, running
+from tests.envoy.stand import Seen, Stand, gateway_spec, read_reply, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -379,3 +379,25 @@ async def test_proxy_protocol_names_the_source() -> None:
         claim = b"PROXY TCP4 127.0.0.1 127.0.0.1 1234 443\r\n"
         assert (await stand.send(source="127.0.0.2", preface=claim)).status == 0
         assert len(stand.guard.seen) == 1
+
+
+async def _served_certificate(stand: Stand) -> bytes:
+    _reader, writer = await stand.connect()
+    certificate: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.transport.abort()
+    return certificate
+
+
+async def test_certificate_is_swapped_under_an_open_connection() -> None:
+    request = b"GET /v1/balance HTTP/1.1\r\nHost: a\r\n\r\n"
+    async with running(gateway_spec()) as stand:
+        reader, writer = await stand.connect()
+        before = await _served_certificate(stand)
+        stand.layout.swap_certificate()
+        async with asyncio.timeout(20):
+            while await _served_certificate(stand) == before:
+                writer.write(request)
+                assert (await read_reply(reader)).status == 200
+        writer.write(request)
+        assert (await read_reply(reader)).status == 200
+        writer.transport.abort()
