@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -209,6 +210,8 @@ def main() -> None:
     """`python -m tests.lab.builds [NAME...]`: build and print where each binary stands."""
     parser = argparse.ArgumentParser(prog="python -m tests.lab.builds", description=main.__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)}; default: all")
+    # As Ctrl-C does: the compiler ends and the unfinished folder goes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         paths = ensure(*parser.parse_args().names)
     except LabError as error:
