@@ -73,6 +73,13 @@ async def test_spoofed_identity_is_removed(stand: Stand) -> None:
         assert "9.9.9.9" not in str(seen)
 
 
+async def test_client_cannot_have_our_headers_dropped(stand: Stand) -> None:
+    """`Connection` names headers that end at the next hop."""
+    await stand.send(headers=("Connection: x-sw-source, x-sw-account, x-sw-key",))
+    assert stand.guard.seen[0].values("x-sw-source") == ["127.0.0.1"]
+    assert stand.application.seen[0].values("x-sw-account") == ["acme"]
+
+
 async def test_envoy_is_not_steered_by_headers(stand: Stand) -> None:
     await stand.send(
         headers=("x-envoy-original-path: /v1/balance", "x-envoy-retry-on: 5xx", "x-request-id: mine")
