@@ -68,9 +68,10 @@ def vault_server(lab_session: Lab) -> Lab:
 
 
 @pytest.fixture
-def namespace(apiserver: Servers) -> Iterator[str]:
+def namespace(apiserver: Lab) -> Iterator[str]:
     """A fresh Kubernetes namespace, deleted (without waiting) after the test."""
+    provider: Servers = apiserver
     name = f"test-{uuid.uuid4().hex[:10]}"
-    apiserver.kubectl("create", "namespace", name)
+    provider.kubectl("create", "namespace", name)
     yield name
-    apiserver.kubectl("delete", "namespace", name, "--wait=false")
+    provider.kubectl("delete", "namespace", name, "--wait=false")
