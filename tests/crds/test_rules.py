@@ -48,10 +48,19 @@ def test_the_api_server_rejects(rule: Rule, judge: Judge) -> None:
     for changes in rule.bad:
         status, body = judge.create(changed(rule.kind, changes))
         assert status == 422, (changes, body)
+        # A rule that fails on bad input, instead of leaving it to the rule about it, says nothing of use.
+        assert "evaluating rule" not in body["message"], (changes, body["message"])
         assert any(
             cause.get("field", "").startswith(rule.path) and rule.says in cause["message"]
             for cause in body["details"]["causes"]
         ), (changes, body["message"])
+
+
+@pytest.mark.lab
+def test_a_pattern_is_refused_with_a_remedy(judge: Judge) -> None:
+    status, body = judge.create(changed("RateLimitPolicy", {"account.0.per": "1 min"}))
+    assert status == 422
+    assert "is no duration. Write a whole number and a unit: 30s, 15m, 12h or 90d" in body["message"]
 
 
 def _judged(judge: Judge, obj: dict[str, Any]) -> tuple[bool, bool]:

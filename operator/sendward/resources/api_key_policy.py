@@ -16,7 +16,7 @@ from sendward.resources.fields import (
     SourceCIDRs,
     seconds,
 )
-from sendward.resources.rules import Rule, cel_seconds
+from sendward.resources.rules import Rule, cel_compare
 
 # A label's key: an optional DNS prefix and a name.
 _LABEL_KEY: Final = rf"([a-z0-9]([-a-z0-9.]{{0,251}}[a-z0-9])?/)?{LABEL_NAME}"
@@ -50,14 +50,14 @@ class RotationSpec(Model):
     object_rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             field="overlap",
-            cel=f"!has(self.every) || {cel_seconds('self.overlap')} < {cel_seconds('self.every')}",
+            cel=f"!has(self.every) || {cel_compare('self.overlap', '<', 'self.every')}",
             message="is not shorter than every. Write a shorter overlap, or rotate less often",
             holds=lambda spec: spec.every is None or seconds(spec.overlap) < seconds(spec.every),
         ),
         Rule(
             field="retireWhenUnusedFor",
             cel="!has(self.retireWhenUnusedFor)"
-            f" || {cel_seconds('self.retireWhenUnusedFor')} <= {cel_seconds('self.overlap')}",
+            f" || {cel_compare('self.retireWhenUnusedFor', '<=', 'self.overlap')}",
             message="is longer than overlap and never takes effect. Write a shorter one, or remove it",
             holds=lambda spec: (
                 spec.retire_when_unused_for is None
@@ -123,8 +123,7 @@ class APIKeyPolicySpec(Model):
     object_rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             field="maximumAge",
-            cel=f"!has(self.maximumAge)"
-            f" || {cel_seconds('self.maximumAge')} > {cel_seconds('self.rotation.overlap')}",
+            cel=f"!has(self.maximumAge) || {cel_compare('self.maximumAge', '>', 'self.rotation.overlap')}",
             message="is not longer than rotation.overlap. Write a longer age, or a shorter overlap",
             holds=_outlives_overlap,
         ),

@@ -24,7 +24,7 @@ from sendward.resources.fields import (
     seconds,
 )
 from sendward.resources.operations import OPERATIONS_DIFFER, MessageFields, OperationSpec, Place
-from sendward.resources.rules import Rule, Transition, Unique, cel_seconds
+from sendward.resources.rules import Rule, Transition, Unique, cel_compare
 
 __all__ = [
     "EgressRule",
@@ -290,7 +290,7 @@ class MessagingGatewaySpec(Model):
             examples=["72h"],
         ),
         Rule(
-            cel=f"self == 'Never' || {cel_seconds('self')} >= 60",
+            cel=cel_compare("self", ">=", 60),
             message="is too short. Write at least 60s, or Never",
             holds=lambda value: value == "Never" or seconds(value) >= 60,
         ),

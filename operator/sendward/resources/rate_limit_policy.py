@@ -11,7 +11,7 @@ from pydantic import Field
 from sendward.resources.api_key_policy import AccountSelector
 from sendward.resources.base import Model
 from sendward.resources.fields import Duration, at_most, seconds
-from sendward.resources.rules import Rule, cel_seconds
+from sendward.resources.rules import Rule, cel_is_duration, cel_seconds
 
 
 class LimitSpec(Model):
@@ -45,7 +45,8 @@ def _periods_differ(limits: list[LimitSpec]) -> bool:
 
 
 _PERIODS_DIFFER: Final = Rule(
-    cel=f"self.all(a, self.exists_one(b, {cel_seconds('a.per')} == {cel_seconds('b.per')}))",
+    cel=f"!self.all(a, {cel_is_duration('a.per')})"
+    f" || self.all(a, self.exists_one(b, {cel_seconds('a.per')} == {cel_seconds('b.per')}))",
     message="has two limits with the same period (per). Keep the one that is meant",
     holds=_periods_differ,
 )

@@ -115,3 +115,16 @@ def cel_seconds(value: str) -> str:
     last = f"size({value}) - 1"
     units = "{'s': 1, 'm': 60, 'h': 3600, 'd': 86400}"
     return f"int({value}.substring(0, {last})) * {units}[{value}.substring({last})]"
+
+
+def cel_is_duration(value: str) -> str:
+    """CEL that keeps `cel_seconds` from failing on other text, which the field's own pattern refuses."""
+    return f"{value}.matches('^[0-9]+[smhd]$')"
+
+
+def cel_compare(left: str, relation: str, right: str | int) -> str:
+    """CEL that two durations stand in a relation (`right` may be seconds); true unless both are durations."""
+    if isinstance(right, int):
+        return f"!{cel_is_duration(left)} || {cel_seconds(left)} {relation} {right}"
+    both = f"!{cel_is_duration(left)} || !{cel_is_duration(right)}"
+    return f"{both} || {cel_seconds(left)} {relation} {cel_seconds(right)}"

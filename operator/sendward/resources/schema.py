@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from sendward.resources.fields import HINTS
 from sendward.resources.rules import VALIDATIONS
 
 Schema = dict[str, Any]
@@ -56,6 +57,8 @@ def _convert(node: Schema, definitions: dict[str, Schema], *, defaults: bool) ->
     schema.update({word: node[word] for word in _PLAIN if word in node})
     if node.get("type") == "integer":
         schema["format"] = "int64"
+    if hint := HINTS.get(node.get("pattern", "")):
+        schema[VALIDATIONS] = [_remedy(node["pattern"], hint), *schema.get(VALIDATIONS, ())]
     if defaults and node.get("default") is not None:
         schema["default"] = _default(node)
     if "properties" in node:
@@ -88,6 +91,12 @@ def _without_indirection(node: Schema, definitions: dict[str, Schema]) -> Schema
             del node["const"]
         else:
             return node
+
+
+def _remedy(pattern: str, hint: str) -> dict[str, str]:
+    """The pattern once more, as a rule: for the pattern itself the API server shows no remedy."""
+    quoted = pattern.replace("\\", "\\\\").replace("'", "\\'")
+    return {"rule": f"self.matches('{quoted}')", "message": hint}
 
 
 def _default(node: Schema) -> Any:
