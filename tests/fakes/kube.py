@@ -62,7 +62,7 @@ class FakeKube(FakeServer):
         self.tokens: dict[str, TokenStatus] = {}
         self._stored: dict[str, dict[Name, _Stored]] = {kind.plural: {} for kind in kinds.ALL}
         self._changes: list[_Change] = []
-        self._version = 100
+        self.version = 100
         self._oldest = 0  # watches from before this version get a 410
         self._watchers: set[asyncio.Event] = set()
         self._bookmarks = 0
@@ -92,9 +92,14 @@ class FakeKube(FakeServer):
 
     def expire(self) -> None:
         """Compact all history: older watches and continue tokens get a 410. Ends all watches."""
-        self._oldest = self._version
+        self._oldest = self.version
+        self._changes.clear()
         self._lists.clear()
         self.drop_watches()
+
+    def watching(self) -> int:
+        """Open watches."""
+        return len(self._watchers)
 
     def drop_watches(self) -> None:
         """End all watches, without an error."""
@@ -103,7 +108,7 @@ class FakeKube(FakeServer):
 
     def bookmark(self) -> None:
         """Send a bookmark to all watches, also of versions that came from other kinds."""
-        self._version += 1
+        self.version += 1
         self._bookmarks += 1
         self._wake()
 
@@ -150,7 +155,7 @@ class FakeKube(FakeServer):
                 raise RefusedError(410, "Expired", "The provided continue parameter is too old")
             version, items = self._lists[token]
         else:
-            version = self._version
+            version = self.version
             items = [
                 copy.deepcopy(one.body)
                 for _, one in sorted(self._stored[target.kind.plural].items())
@@ -271,11 +276,11 @@ class FakeKube(FakeServer):
         self._record(kind, last, None)
 
     def _record(self, kind: Kind, before: Object | None, after: Object | None) -> None:
-        self._version += 1
+        self.version += 1
         last = after if after is not None else before
         assert last is not None
-        last["metadata"]["resourceVersion"] = str(self._version)
-        self._changes.append(_Change(self._version, kind, before, copy.deepcopy(after)))
+        last["metadata"]["resourceVersion"] = str(self.version)
+        self._changes.append(_Change(self.version, kind, before, copy.deepcopy(after)))
         self._wake()
 
     def _wake(self) -> None:
@@ -323,7 +328,7 @@ class FakeKube(FakeServer):
                 return
 
     def _bookmark(self, target: Target) -> Object:
-        meta = {"resourceVersion": str(self._version), "creationTimestamp": None}
+        meta = {"resourceVersion": str(self.version), "creationTimestamp": None}
         body = {"kind": target.kind.kind, "apiVersion": target.kind.api_version, "metadata": meta}
         return {"type": "BOOKMARK", "object": body}
 
