@@ -13,7 +13,7 @@ import pytest
 from tests.lab.images import PROXY, SAMPLE_GATEWAY
 from tests.lab.pods.network import client_namespace
 from tests.lab.pods.runner import PodRunner
-from tests.lab.servers import Lab
+from tests.lab.servers import APISERVER, Lab
 
 pytestmark = pytest.mark.lab
 
@@ -414,3 +414,37 @@ async def test_the_products_images_run_without_root(cluster: Cluster) -> None:
     await cluster.kubectl("delete", "pod/images", "--timeout=30s")
     (ended,) = cluster.runner.logs(cluster.namespace, "images", "gateway").splitlines()[-1:] or [""]
     assert "Traceback" not in ended
+
+
+async def test_pods_outlive_a_crash_of_the_api_server(cluster: Cluster) -> None:
+    await cluster.apply(_pod("steady", {"containers": [_shell("c", "exec sleep 600")]}))
+    await cluster.ready_pod("steady")
+    await asyncio.to_thread(cluster.lab.kill, APISERVER)
+    os.kill(cluster.runner.pid_of(cluster.namespace, "steady", "c"), signal.SIGKILL)
+    await asyncio.to_thread(cluster.lab.restart, APISERVER)
+
+    async def restarted() -> bool:
+        (pod,) = await cluster.pods()
+        return (
+            _condition(pod, "Ready") == "True" and pod["status"]["containerStatuses"][0]["restartCount"] == 1
+        )
+
+    await holds(restarted)
+    await cluster.apply(_pod("later", {"containers": [_shell("c", "exec sleep 600")]}))
+    await cluster.ready_pod("later")
+
+
+async def test_pre_stop_comes_before_the_signal(cluster: Cluster) -> None:
+    script = "trap 'echo signalled; exit 0' TERM; while :; do sleep 0.1; done"
+    hook = {"preStop": {"exec": {"command": ["/bin/sh", "-c", "echo hook > /proc/$(cat /shared/pid)/fd/1"]}}}
+    container = _shell(
+        "c",
+        "echo $$ > /shared/pid; " + script,
+        lifecycle=hook,
+        volumeMounts=[{"name": "shared", "mountPath": "/shared"}],
+    )
+    spec = {"volumes": [{"name": "shared", "emptyDir": {}}], "containers": [container]}
+    await cluster.apply(_pod("polite", spec))
+    await cluster.ready_pod("polite")
+    await cluster.kubectl("delete", "pod/polite", "--timeout=30s")
+    assert cluster.runner.logs(cluster.namespace, "polite", "c").split() == ["hook", "signalled"]

@@ -53,8 +53,9 @@ IMAGES: Final[Mapping[str, Image]] = {
         SIDECAR_UID,
     ),
     PROXY: Image((envoy_path(),), {}, SIDECAR_UID, SIDECAR_UID),
+    # -P: modules of this folder must not shadow the standard library's.
     SAMPLE_GATEWAY: Image(
-        (sys.executable, str(Path(__file__).with_name("sample_gateway.py"))), PYTHON_ENV, 1000, 1000
+        (sys.executable, "-P", str(Path(__file__).with_name("sample_gateway.py"))), PYTHON_ENV, 1000, 1000
     ),
     LAB_SHELL: Image(("/bin/sh",)),
     LAB_PYTHON: Image((sys.executable,), PYTHON_ENV),

@@ -20,6 +20,7 @@ files
     api         the API server over HTTP: requests and mirrors of collections
 
 Differences from a real node, on purpose: no cgroups (`resources` have no effect), no seccomp or
-AppArmor, no ClusterIP (a Service's name resolves to its pods' addresses), no PID namespace per
-container, Secrets reach volumes after about a second instead of a minute.
+AppArmor, no ClusterIP (a Service's name resolves to its pods' addresses), no variables for Services
+other than the API server, no PID namespace per container (so its first process is no init), and
+Secrets reach volumes after about a second instead of a minute.
 """

@@ -36,11 +36,16 @@ class ApiAccess:
 
 
 class ApiError(Exception):
-    """An answer of 400 or above; the message is the server's own."""
+    """An answer of 400 or above with the server's own message; status 0 when there was no answer."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{status}: {message}")
         self.status = status
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same call may succeed later."""
+        return self.status in (0, 429) or self.status >= 500
 
 
 class Api:
@@ -73,19 +78,25 @@ class Api:
     async def request(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, kind: str = "application/json"
     ) -> Object:
-        """One call. Raises ApiError, or aiohttp.ClientError when there is no answer."""
-        timeout = aiohttp.ClientTimeout(total=30)
-        async with self.session.request(
-            method,
-            path,
-            data=None if body is None else json.dumps(body),
-            headers={"Content-Type": kind},
-            timeout=timeout,
-        ) as response:
-            content: Object = await response.json()
-            if response.status >= 400:
-                raise ApiError(response.status, str(content.get("message", response.reason)))
-            return content
+        """One call. Raises ApiError."""
+        try:
+            async with self.session.request(
+                method,
+                path,
+                data=None if body is None else json.dumps(body),
+                headers={"Content-Type": kind},
+                timeout=aiohttp.ClientTimeout(total=30),
+            ) as response:
+                status, text = response.status, await response.text()
+        except (aiohttp.ClientError, OSError) as error:
+            raise ApiError(0, f"{type(error).__name__}: {error}") from None
+        try:
+            content: Object = json.loads(text)
+        except ValueError:
+            raise ApiError(status, text) from None
+        if status >= 400:
+            raise ApiError(status, str(content.get("message", "")))
+        return content
 
     async def get(self, path: str) -> Object | None:
         """The object, or None when there is none."""
@@ -120,7 +131,7 @@ class Mirror:
                 version = await self._list()
                 while True:
                     version = await self._watch(version)
-            except (ApiError, aiohttp.ClientError, TimeoutError, json.JSONDecodeError) as error:
+            except (ApiError, aiohttp.ClientError, OSError, ValueError) as error:
                 log.debug("mirror of %s starts again: %s", self._path, type(error).__name__)
             await asyncio.sleep(RELIST_DELAY)
 

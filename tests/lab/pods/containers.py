@@ -181,8 +181,8 @@ class Container:
         self.state.container_id = f"lab://{uuid.uuid4().hex}"
         self.state.state = running(self._started_at)
         self._around.changed()
-        if self._stopping.is_set():
-            self._signal(signal.SIGTERM)
+        if self._stopping.is_set():  # while it was being started
+            self._signal(signal.SIGKILL)
         return process
 
     def _finish(self, process: asyncio.subprocess.Process, code: int) -> None:
@@ -310,23 +310,50 @@ class Container:
 
 
 async def spawn(launch: Launch, output: int) -> asyncio.subprocess.Process:
-    """Start the launcher. The launch travels in an anonymous file: it holds secrets, argv is public."""
-    descriptor = os.memfd_create("launch")
-    with os.fdopen(descriptor, "w") as stream:
-        json.dump(launch, stream)
-        stream.flush()
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-I",
-            "-S",
-            str(LAUNCHER),
-            str(descriptor),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=asyncio.subprocess.STDOUT if output != asyncio.subprocess.PIPE else output,
-            pass_fds=(descriptor,),
-            start_new_session=True,
-        )
+    """Start a process and wait until the container's program has taken over from the launcher.
+
+    The launch travels in an anonymous file: it holds secrets, and argv is public.
+    """
+    reading, writing = os.pipe()
+    try:
+        with os.fdopen(os.memfd_create("launch"), "w") as stream:
+            json.dump(launch, stream)
+            stream.flush()
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-I",
+                "-S",
+                str(LAUNCHER),
+                str(stream.fileno()),
+                str(writing),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=asyncio.subprocess.STDOUT if output != asyncio.subprocess.PIPE else output,
+                pass_fds=(stream.fileno(), writing),
+                start_new_session=True,
+            )
+    finally:
+        os.close(writing)
+    try:
+        await _closed(reading)
+    except asyncio.CancelledError:
+        kill_group(process)
+        await process.wait()
+        raise
+    finally:
+        os.close(reading)
+    return process
+
+
+async def _closed(descriptor: int) -> None:
+    """Wait until the other end of a pipe is closed."""
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+    loop.add_reader(descriptor, done.set)
+    try:
+        await done.wait()
+    finally:
+        loop.remove_reader(descriptor)
 
 
 def kill_group(process: asyncio.subprocess.Process) -> None:

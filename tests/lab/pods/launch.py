@@ -1,6 +1,7 @@
 """The first code of a container's process; it ends by becoming the container's program.
 
-Runs alone (`python -I -S launch.py FD`), with the standard library only. FD holds a JSON `Launch`.
+Runs alone (`python -I -S launch.py LAUNCH DONE`), with the standard library only. LAUNCH is a descriptor
+with a JSON `Launch`, DONE one that closes when the program has taken over.
 A new container gets the pod's network namespace, a mount namespace with a private, writable overlay
 of the machine's whole file tree, its volumes, and then loses the rights it should not have. With
 `join` the process enters a running container instead, as `kubectl exec` does.
@@ -128,11 +129,12 @@ def show_code(path: str, descriptor: int) -> None:
     if not os.path.exists(path) or not os.listdir(path):
         os.makedirs(path, exist_ok=True)
         mount(f"/proc/self/fd/{descriptor}", path, None, MS_BIND | MS_REC)
+    private = os.stat("/").st_dev  # what lies elsewhere is mounted from the machine: hands off
     while path != "/":
+        found = os.stat(path)
+        if found.st_dev == private and found.st_mode & 0o005 != 0o005:
+            os.chmod(path, found.st_mode & 0o7777 | 0o055)
         path = os.path.dirname(path)
-        mode = os.stat(path).st_mode
-        if mode & 0o005 != 0o005:
-            os.chmod(path, mode & 0o7777 | 0o055)
 
 
 def bind(entry: Mount, descriptor: int) -> None:
@@ -170,7 +172,8 @@ def become(spec: Launch) -> NoReturn:
 
 
 def main() -> NoReturn:
-    """Read the launch from the descriptor and carry it out."""
+    """Read the launch and carry it out."""
+    os.set_inheritable(int(sys.argv[2]), False)
     with os.fdopen(int(sys.argv[1])) as stream:
         stream.seek(0)
         spec: Launch = json.load(stream)

@@ -136,7 +136,7 @@ class Namespace:
             await _ip(f"netns delete {self.name}")
 
     async def cut(self, destination: str) -> None:
-        """Drop everything that leaves for an address or CIDR; open connections starve too."""
+        """Drop all that leaves for an address, or a CIDR inside the lab's; open connections starve, too."""
         await _ip(f"route replace blackhole {destination}", namespace=self.name)
 
     async def restore(self, destination: str) -> None:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
-
 from tests.lab.images import Image
 from tests.lab.pods import hosts
 from tests.lab.pods.api import STRATEGIC, Api, ApiError, Mirror, Object
@@ -101,7 +99,9 @@ class Pod:
             await self._terminate()
             for helper in helpers:
                 helper.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
+            for result in await asyncio.gather(*helpers, return_exceptions=True):
+                if isinstance(result, Exception):
+                    log.error("pod %s", self.path, exc_info=result)
             await self._publish_once()
             await self._clean_up()
             await self._delete()
@@ -135,7 +135,7 @@ class Pod:
             try:
                 await self._volumes.set_up()
                 return
-            except (MissingSourceError, ApiError, ConfigError, aiohttp.ClientError) as error:
+            except (MissingSourceError, ApiError, ConfigError) as error:
                 self._hold("ContainerCreating", str(error))
             await asyncio.sleep(RETRY)
 
@@ -242,7 +242,7 @@ class Pod:
                 shown = names
             try:
                 await self._volumes.refresh()
-            except (ApiError, aiohttp.ClientError, TimeoutError) as error:
+            except ApiError as error:
                 log.warning("volumes of %s: %s", self.path, error)
 
     def _set_facts(self, address: str = "", reason: str = "", message: str = "") -> None:
@@ -282,11 +282,11 @@ class Pod:
             )
             self._published = status
         except ApiError as error:
-            if error.status not in (404, 409):
+            if error.passing:
+                await asyncio.sleep(RETRY)
+                self._dirty.set()
+            elif error.status not in (404, 409):
                 log.warning("status of %s: %s", self.path, error)
-        except (aiohttp.ClientError, TimeoutError):
-            await asyncio.sleep(RETRY)
-            self._dirty.set()
 
     async def _clean_up(self) -> None:
         await self.namespace.delete()
@@ -302,11 +302,8 @@ class Pod:
                 await self._node.api.request("DELETE", self.path, body)
                 return
             except ApiError as error:
-                if error.status in (404, 409):
-                    return
-                log.warning("deletion of %s: %s", self.path, error)
-            except (aiohttp.ClientError, TimeoutError):
-                pass
+                if not error.passing:
+                    return  # gone, or another pod has the name by now
             await asyncio.sleep(RETRY)
 
     async def _destroy(self) -> None:

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from tests.lab import BRIDGE_ADDRESS
 from tests.lab.images import IMAGES, Image
 from tests.lab.pods import network
@@ -31,6 +29,7 @@ from tests.lab.provider import Servers
 log = logging.getLogger(__name__)
 
 NODE: Final = "lab-node"
+BIND_RETRY: Final = 0.3  # seconds
 
 
 class PodRunner:
@@ -187,10 +186,14 @@ class PodRunner:
             "target": {"apiVersion": "v1", "kind": "Node", "name": NODE},
         }
         path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/binding"
-        try:
-            await self._api.request("POST", path, body)
-        except (ApiError, aiohttp.ClientError, TimeoutError) as error:
-            log.debug("binding of %s: %s", meta["name"], error)  # bound already, gone, or listed again
+        while True:
+            try:
+                await self._api.request("POST", path, body)
+                return
+            except ApiError as error:
+                if not error.passing:
+                    return  # bound already, or gone
+            await asyncio.sleep(BIND_RETRY)
 
     async def _register(self) -> None:
         node = {
