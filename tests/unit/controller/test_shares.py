@@ -151,6 +151,10 @@ class Schedule(RuleBasedStateMachine):
         self.cluster.send()
 
     @rule()
+    def quiet_time(self) -> None:
+        self.cluster.settle(seconds=2)
+
+    @rule()
     def take_over(self) -> None:
         """Another process leads; it knows the pods and nothing else."""
         for name in self.cluster.guards:
