@@ -143,25 +143,35 @@ def onboarded(cluster: Cluster) -> Iterator[str]:
     cluster.apply(*onboard(name, SYSTEM)[:1])
     cluster.apply(*onboard(name, SYSTEM)[1:], service_account("default", name))
     cluster.apply(gateway_object(name))
-    _until(lambda: _refused_by(cluster, name, admission.POLICY_SIDECAR, {}))
-    _until(lambda: _refused_by(cluster, name, admission.POLICY_POD, {"hostPID": True}))
+    _wait_for_policies(cluster, name)
     yield name
     cluster.lab.kubectl("delete", "namespace", name, "--wait=false")
 
 
-def _refused_by(cluster: Cluster, namespace: str, policy: str, change: Object) -> bool:
-    pod = pod_object(namespace)
-    pod["spec"] |= change
+def _wait_for_policies(cluster: Cluster, namespace: str) -> None:
+    """Each refuses something that no other one does: which of several refusals is told is left to chance."""
+    exposed = injected_pod(cluster, namespace)
+    exposed["spec"]["hostPID"] = True
+    plain = cluster.create(pod_object(namespace, gateway=None))["metadata"]["name"]
+    label = ("label", "pod", plain, "-n", namespace, f"{names.LABEL_GATEWAY}=api", "--dry-run=server")
+    attempts: dict[str, Callable[[], object]] = {
+        admission.POLICY_SIDECAR: lambda: cluster.create(pod_object(namespace), "--dry-run=server"),
+        admission.POLICY_POD: lambda: cluster.create(exposed, "--dry-run=server"),
+        admission.POLICY_LABEL: lambda: cluster.lab.kubectl(*label),
+    }
+    for policy, attempt in attempts.items():
+        until(lambda policy=policy, attempt=attempt: _refused_by(policy, attempt))  # type: ignore[misc]
+
+
+def _refused_by(policy: str, attempt: Callable[[], object]) -> bool:
     try:
-        cluster.create(pod, "--dry-run=server")
+        attempt()
     except LabError as error:
-        print(error)
         return policy in str(error)
-    print("accepted")
     return False
 
 
-def _until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while True:
         try:
@@ -179,7 +189,7 @@ class RunningWebhook:
 
     def __init__(self, cluster: Cluster, directory: Path) -> None:
         self._cluster = cluster
-        self._directory = directory
+        self.directory = directory
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -202,7 +212,7 @@ class RunningWebhook:
         kube = KubeClient(lab.apiserver_url, token=token, ca_file=str(lab.ca_file))
         server = WebhookServer(
             Reviewer(kube, SYSTEM),
-            ServingCertificate(self._directory),
+            ServingCertificate(self.directory),
             host="127.0.0.1",
             port=0,
             probe_port=0,
@@ -232,16 +242,21 @@ def webhook(
     }
     cluster.apply(configuration)
     try:
-        _until(lambda: bool(cluster.create(pod_object(onboarded), "--dry-run=server")))
+        until(lambda: bool(cluster.create(pod_object(onboarded), "--dry-run=server")))
         yield running
     finally:
         cluster.lab.kubectl("delete", "mutatingwebhookconfiguration", names.WEBHOOK_CONFIGURATION)
         running.end()
 
 
+def injected_pod(cluster: Cluster, namespace: str) -> Object:
+    """A pod as it leaves the webhook."""
+    gateway = parse_gateway(cluster.get("messaginggateway", "api", "-n", namespace))
+    values = parameters(OPTIONS)["data"] | {names.PARAM_DOCUMENT_KEY: DOCUMENT_KEY}
+    return inject(pod_object(namespace), gateway, parse_parameters(values, "parameters"))
+
+
 @pytest.fixture
 def injected(cluster: Cluster, onboarded: str) -> Object:
-    """A pod as it leaves the webhook; without the webhook in place, nothing repairs what a test spoils."""
-    gateway = parse_gateway(cluster.get("messaginggateway", "api", "-n", onboarded))
-    values = parameters(OPTIONS)["data"] | {names.PARAM_DOCUMENT_KEY: DOCUMENT_KEY}
-    return inject(pod_object(onboarded), gateway, parse_parameters(values, "parameters"))
+    """Without the webhook in place, nothing repairs what a test spoils."""
+    return injected_pod(cluster, onboarded)
