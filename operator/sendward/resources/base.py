@@ -20,7 +20,7 @@ def _alias(name: str) -> str:
     alias = to_camel(name)
     for plain, acronym in _ACRONYMS:
         alias = alias.replace(plain, acronym)
-    return alias
+    return f"{alias[:-2]}ID" if alias.endswith("Id") else alias
 
 
 class Model(BaseModel):
