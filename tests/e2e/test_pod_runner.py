@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -319,16 +320,22 @@ async def test_deletion_ends_main_containers_before_sidecars(cluster: Cluster) -
     await cluster.apply(_secret("s", a="one"), _config_map("c", k="v"), _deployment("web", WHOLE))
     pod = await cluster.ready_pod()
     name = pod["metadata"]["name"]
-    end = cluster.runner.volume_path(cluster.namespace, name, "shared") / "end"
-    kept = end.parent.parent.parent.parent / "kept"
-    end.touch()
-    end.chmod(0o666)
-    os.link(end, kept)  # outlives the pod
+    kept = _keep_end(cluster, name)
     await cluster.kubectl("delete", "deployment/web", "--cascade=foreground", "--timeout=60s")
     assert await cluster.pods() == []
     assert kept.read_text().split() == ["main", "side"]
     with pytest.raises(LookupError):
         cluster.runner.pid_of(cluster.namespace, name, "main")
+
+
+def _keep_end(cluster: Cluster, pod: str) -> Path:
+    """A second link to what the containers write at their end; the pod's own goes with the pod."""
+    end = cluster.runner.volume_path(cluster.namespace, pod, "shared") / "end"
+    end.touch()
+    end.chmod(0o666)
+    kept = cluster.lab.directory / f"{cluster.namespace}-end"
+    kept.hardlink_to(end)
+    return kept
 
 
 async def test_unsupported_parts_are_refused_by_name(cluster: Cluster) -> None:
@@ -435,16 +442,12 @@ async def test_pods_outlive_a_crash_of_the_api_server(cluster: Cluster) -> None:
 
 
 async def test_pre_stop_comes_before_the_signal(cluster: Cluster) -> None:
-    script = "trap 'echo signalled; exit 0' TERM; while :; do sleep 0.1; done"
-    hook = {"preStop": {"exec": {"command": ["/bin/sh", "-c", "echo hook > /proc/$(cat /shared/pid)/fd/1"]}}}
-    container = _shell(
-        "c",
-        "echo $$ > /shared/pid; " + script,
-        lifecycle=hook,
-        volumeMounts=[{"name": "shared", "mountPath": "/shared"}],
-    )
+    hook = {"preStop": {"exec": {"command": ["/bin/sh", "-c", "echo hook >> /shared/end"]}}}
+    mounts = [{"name": "shared", "mountPath": "/shared"}]
+    container = _shell("c", TRAPPED.format(name="signal"), lifecycle=hook, volumeMounts=mounts)
     spec = {"volumes": [{"name": "shared", "emptyDir": {}}], "containers": [container]}
     await cluster.apply(_pod("polite", spec))
     await cluster.ready_pod("polite")
+    kept = _keep_end(cluster, "polite")
     await cluster.kubectl("delete", "pod/polite", "--timeout=30s")
-    assert cluster.runner.logs(cluster.namespace, "polite", "c").split() == ["hook", "signalled"]
+    assert kept.read_text().split() == ["hook", "signal"]

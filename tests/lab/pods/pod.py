@@ -276,10 +276,11 @@ class Pod:
         status = pod_status(self._states, self._facts, self._published, timestamp())
         if self._gone or status == self._published:
             return
+        # Lists of addresses are merged by default: one from an earlier runner would stay.
+        lists = {field: [{"$patch": "replace"}, *status.get(field, ())] for field in ("podIPs", "hostIPs")}
+        body = {"metadata": {"uid": self.uid}, "status": {**status, **lists}}
         try:
-            await self._node.api.request(
-                "PATCH", f"{self.path}/status", {"metadata": {"uid": self.uid}, "status": status}, STRATEGIC
-            )
+            await self._node.api.request("PATCH", f"{self.path}/status", body, STRATEGIC)
             self._published = status
         except ApiError as error:
             if error.passing:
