@@ -1,0 +1,76 @@
+"""Raw pods as facts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sendward.controller.pods import parse_pod
+from sendward.graph.facts import Pod
+
+
+def raw(**changes: Any) -> dict[str, Any]:
+    pod: dict[str, Any] = {
+        "metadata": {
+            "uid": "u-1",
+            "namespace": "tenant",
+            "name": "gw-0",
+            "labels": {"sendward.io/gateway": "gw", "app": "x"},
+        },
+        "spec": {
+            "initContainers": [
+                {"name": "sendward-guard", "restartPolicy": "Always"},
+                {"name": "sendward-proxy", "restartPolicy": "Always"},
+            ],
+            "containers": [{"name": "app"}],
+        },
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+    }
+    for path, value in changes.items():
+        at, *rest = path.split("__")
+        pod[at] = {**pod[at], rest[0]: value} if rest else value
+    return pod
+
+
+def test_a_ready_injected_pod() -> None:
+    assert parse_pod(raw()) == Pod("u-1", "tenant", "gw-0", "gw", True, False, True)
+
+
+@pytest.mark.parametrize("conditions", [None, [], [{"type": "Ready", "status": "Unknown"}]])
+def test_not_ready(conditions: Any) -> None:
+    pod = parse_pod(raw(status__conditions=conditions))
+    assert pod is not None
+    assert not pod.ready
+
+
+def test_terminating() -> None:
+    pod = parse_pod(raw(metadata__deletionTimestamp="2026-03-01T12:00:00Z"))
+    assert pod is not None
+    assert pod.terminating
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"initContainers": [{"name": "sendward-guard", "restartPolicy": "Always"}]},
+        {"initContainers": [{"name": "sendward-guard"}, {"name": "sendward-proxy"}]},
+        {"containers": [{"name": "sendward-guard"}, {"name": "sendward-proxy"}]},
+    ],
+)
+def test_not_injected(spec: dict[str, Any]) -> None:
+    pod = parse_pod(raw(spec=spec))
+    assert pod is not None
+    assert not pod.injected
+
+
+@pytest.mark.parametrize("change", [{"metadata__labels": {}}, {"status__phase": "Failed"}])
+def test_a_pod_that_does_not_count(change: dict[str, Any]) -> None:
+    assert parse_pod(raw(**change)) is None
+
+
+def test_a_pod_without_a_status_yet() -> None:
+    pod = parse_pod(raw(status={}))
+    assert pod is not None
+    assert not pod.ready
