@@ -68,6 +68,14 @@ class PodRunner:
     async def __aenter__(self) -> Self:
         network.prepare()
         await self._api.__aenter__()
+        try:
+            await self._begin()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def _begin(self) -> None:
         secrets = Mirror(self._api, "/api/v1/secrets")
         config_maps = Mirror(self._api, "/api/v1/configmaps")
         services = Mirror(self._api, "/api/v1/services")
@@ -97,7 +105,6 @@ class PodRunner:
         pods = Mirror(self._api, "/api/v1/pods", self._on_pod)
         self._background.append(asyncio.create_task(pods.run()))
         await pods.listed.wait()
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         tasks = [*self._background, *self._binding, *self._tasks.values()]
