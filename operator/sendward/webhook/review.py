@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -127,7 +126,7 @@ def parse_parameters(data: dict[str, str], where: str) -> Parameters:
         raise RefusedError([f"{where} lacks {', '.join(missing)}; apply the output of `sendward install`"])
     try:
         length = len(base64.b64decode(data[names.PARAM_DOCUMENT_KEY], validate=True))
-    except binascii.Error:
+    except ValueError:
         length = 0
     if length != 32:
         raise RefusedError([f"{where}: {names.PARAM_DOCUMENT_KEY} is no Ed25519 public key in base64"])
