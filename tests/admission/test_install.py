@@ -3,14 +3,16 @@
 import json
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from sendward import names
 from sendward.manifests.install import install
 from sendward.manifests.options import InstallOptions, VaultOptions
-from tests.admission.conftest import SYSTEM, Cluster, namespace_object
+from tests.admission.conftest import SYSTEM, Cluster, namespace_object, until
 from tests.lab.prerequisites import LabError
+from tests.lab.servers import CONTROLLER_MANAGER
 
 pytestmark = pytest.mark.lab
 
@@ -65,3 +67,16 @@ def test_the_operators_rights(cluster: Cluster, onboarded: str) -> None:
     assert not can("update", "apikeys.sendward.io", "default")
     assert not can("create", "pods", onboarded)
     assert not can("patch", "configmaps/other", SYSTEM)
+
+
+def test_the_policies_expressions_fit_their_types(cluster: Cluster) -> None:
+    """The controller manager checks each expression against the schema of pods, and warns in the status."""
+    cluster.lab.start(CONTROLLER_MANAGER)
+
+    def statuses() -> list[dict[str, Any]]:
+        found = cluster.get("validatingadmissionpolicy")["items"]
+        return [item.get("status", {}) for item in found if item["metadata"]["name"].startswith("sendward-")]
+
+    until(lambda: all("observedGeneration" in status for status in statuses()))
+    assert len(statuses()) == 3
+    assert [status.get("typeChecking", {}) for status in statuses()] == [{}, {}, {}]
