@@ -46,7 +46,7 @@ def account(name: str, gateway: str = "g") -> Object:
 
 async def until(condition: Callable[[], Any]) -> None:
     async with asyncio.timeout(20):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for is in a server
             await asyncio.sleep(0.01)
 
 
