@@ -71,6 +71,7 @@ class FakeView:
 
     of: dict[tuple[str, str], Pod] = field(default_factory=dict)
     stale: int | None = None
+    opened: bool = True  # False: the document of no gateway is loaded yet
 
     def add(self, name: str, gateway: str = "gw", *, namespace: str = "tenant") -> Pod:
         pod = Pod(
@@ -98,6 +99,8 @@ class FakeView:
         return None if gateway == "missing" else f"uid-{namespace}-{gateway}"
 
     def pods(self, gateway_uid: str) -> Iterable[Pod]:
+        if not self.opened:
+            return []
         return [p for p in self.of.values() if self.gateway_uid(p.namespace, p.gateway) == gateway_uid]
 
     def stale_after(self, gateway_uid: str) -> int | None:

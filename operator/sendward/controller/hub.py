@@ -127,7 +127,7 @@ class Hub:
     def publish(self, gateway_uid: str, envelopes: Mapping[str, Envelope]) -> None:
         """Current envelopes by part; parts that are not named stay as they are. Streams at once."""
         state = self._state(gateway_uid)
-        if not state.publish(envelopes):
+        if not state.publish(envelopes, self._view.pods(gateway_uid)):
             return
         for session in self._sessions.values():
             if session.peer.gateway_uid == gateway_uid:
@@ -164,7 +164,6 @@ class Hub:
         if session := self._sessions.get(pod_uid):
             self._detach(session)
             session.stop("PodGone")
-        self._nudge.set()
 
     # --- events of sessions ---------------------------------------------------------------------
 
@@ -244,7 +243,7 @@ class Hub:
 
     def _state(self, gateway_uid: str) -> GatewayState:
         if gateway_uid not in self._gateways:
-            self._gateways[gateway_uid] = GatewayState(self._view.pods(gateway_uid))
+            self._gateways[gateway_uid] = GatewayState()
         return self._gateways[gateway_uid]
 
     # --- shares ---------------------------------------------------------------------------------
@@ -271,28 +270,32 @@ class Hub:
                 _log.error("shares failed", gateway=gateway_uid, error=type(error).__name__)
 
     def _tick(self, gateway_uid: str, state: GatewayState) -> None:
-        pods = list(self._view.pods(gateway_uid))
         now = self._clock.now()
-        alive = {pod.uid for pod in pods if not pod.terminating}
-        for uid in state.records.keys() & self._sessions.keys():
-            if uid not in alive:
-                session = self._sessions[uid]
-                self._detach(session)
-                session.stop("PodGone")
-        if state.sweep(pods, self._view.stale_after(gateway_uid), self._started, now):
+        present = set()
+        for known in state.pods():
+            pod = self._view.pod(known.namespace, known.name)
+            if pod and pod.uid == known.uid:
+                present.add(pod.uid)
+                if not pod.terminating:
+                    continue
+            self.pod_gone(known.uid)
+        if state.sweep(present, self._view.stale_after(gateway_uid), self._started, now):
             self._on_change(gateway_uid)
         state.shares.retarget()
         for uid in state.records:
             sent = self._outbox.get(uid)
             if sent and self._clock.monotonic() - sent[1] >= _SHARES_ACK_SECONDS:
                 self._sessions[uid].stop("SharesNotAcknowledged")
-        if pods:
+        if pods := list(self._view.pods(gateway_uid)):
             labels = self._labels[gateway_uid] = (pods[0].namespace, pods[0].gateway)
             connected = sum(record.connected for record in state.records.values())
             metrics.GUARDS.labels(*labels).set(connected)
             metrics.OUT_OF_SYNC.labels(*labels).set(state.out_of_sync(pods))
 
     def _send_shares(self, _gateway_uid: str, state: GatewayState) -> None:
+        # Before that it is not known who else may hold shares; what guards have goes on.
+        if not state.published:
+            return
         now = self._clock.monotonic()
         for uid, message in state.shares.due().items():
             self._outbox[uid] = (message, now)

@@ -42,7 +42,9 @@ class View(Protocol):
         """None while there is no such gateway."""
 
     def pods(self, gateway_uid: str) -> Iterable[Pod]:
-        """All pods of a gateway that still exist, terminating ones too."""
+        """All pods of a gateway that still exist, terminating ones too; asked from its first
+        publication on.
+        """
 
     def stale_after(self, gateway_uid: str) -> int | None:
         """Seconds after which a guard that is cut off refuses everything; None: never."""

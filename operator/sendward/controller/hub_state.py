@@ -8,7 +8,7 @@ loop seals it anew above that order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -51,17 +51,22 @@ class Record:
 
 
 class GatewayState:
-    """All guards of one gateway. `pods` are those that exist when this leader begins with it."""
+    """All guards of one gateway."""
 
-    def __init__(self, pods: Iterable[Pod]) -> None:
+    def __init__(self) -> None:
         self.published: dict[str, Published] = {}
         self.records: dict[str, Record] = {}
-        # A pod that never was Ready was not given a share by anybody.
-        self.shares = GatewayShares(pod.uid for pod in pods if pod.ready or pod.terminating)
+        self.shares = GatewayShares()
         self.last_used: dict[str, int] = {}
+        self._unmet: dict[str, Pod] = {}  # may hold shares of an earlier leader
 
-    def publish(self, envelopes: Mapping[str, Envelope]) -> bool:
-        """Merge; True when something changed."""
+    def publish(self, envelopes: Mapping[str, Envelope], pods: Iterable[Pod]) -> bool:
+        """Merge; True when something changed. `pods` of the gateway matter the first time."""
+        if envelopes and not self.published:
+            # A pod that never was Ready was not given a share by anybody.
+            found = {pod.uid: pod for pod in pods if pod.ready or pod.terminating}
+            self._unmet = {uid: pod for uid, pod in found.items() if uid not in self.records}
+            self.shares.expect(self._unmet)
         changed = False
         for part, envelope in envelopes.items():
             before = self.published.get(part)
@@ -81,6 +86,7 @@ class GatewayState:
     def hello(self, pod: Pod, hello: Hello, now: datetime) -> None:
         """A guard connected."""
         self.records[pod.uid] = Record(pod, now, have=dict(hello.parts))
+        self._unmet.pop(pod.uid, None)
         self.shares.connect(pod.uid, hello.shares)
 
     def disconnect(self, pod_uid: str, now: datetime) -> None:
@@ -167,15 +173,21 @@ class GatewayState:
             _is_current(record.have.get(part), published) for part, published in self.published.items()
         )
 
-    def sweep(self, pods: Iterable[Pod], stale_after: int | None, started: datetime, now: datetime) -> bool:
+    def pods(self) -> list[Pod]:
+        """Of all guards that count here, as they were when last seen."""
+        return [*(record.pod for record in self.records.values()), *self._unmet.values()]
+
+    def sweep(self, present: Set[str], stale_after: int | None, started: datetime, now: datetime) -> bool:
         """Forget guards of pods that are gone, free the shares of stale ones; True when one is gone.
 
-        `started`: when this leader began; a guard that it never met was cut off since then at least.
+        `present`: uids of the pods that exist. `started`: when this leader began; a guard that it
+        never met was cut off since then at least.
         """
-        present = {pod.uid for pod in pods}
-        gone = {uid for uid in self.records if uid not in present}
+        gone = self.records.keys() - present
         for uid in gone:
             del self.records[uid]
+        for uid in self._unmet.keys() - present:
+            del self._unmet[uid]
         for uid in self.shares.guards:
             record = self.records.get(uid)
             if uid not in present:

@@ -49,10 +49,10 @@ class _Guard:
 
 
 class GatewayShares:
-    """The state of one gateway. `unknown`: pods whose guards may hold shares of an earlier leader."""
+    """The state of one gateway."""
 
-    def __init__(self, unknown: Iterable[str] = ()) -> None:
-        self._unknown = set(unknown)
+    def __init__(self) -> None:
+        self._unknown: set[str] = set()
         self._found = _NOTHING  # the sum of what guards said they hold when we met them
         self._guards: dict[str, _Guard] = {}
         self._splits: dict[str, dict[str, int]] = {}  # subject to guard to share
@@ -63,6 +63,10 @@ class GatewayShares:
     def guards(self) -> frozenset[str]:
         """All whose share is accounted for, connected or not."""
         return frozenset(self._guards) | self._unknown
+
+    def expect(self, unknown: Iterable[str]) -> None:
+        """Pods whose guards may hold shares of an earlier leader; those we met already have told."""
+        self._unknown |= set(unknown) - self._guards.keys()
 
     def connect(self, guard: str, current: Shares | None) -> None:
         """A guard said Hello and by which shares it limits."""

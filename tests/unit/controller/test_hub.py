@@ -440,7 +440,7 @@ async def test_last_use_is_kept_by_gateway_and_never_in_the_future(world: World)
 
 
 async def test_shares_move_only_after_the_decrease_is_acknowledged(world: World) -> None:
-    world.hub.publish(GATEWAY, {})
+    world.hub.publish(GATEWAY, {"0": envelope("0", 1)})
     one, two = world.view.add("one"), world.view.add("two")
     async with world.guard(one) as first:
         await first.hello()
@@ -455,7 +455,7 @@ async def test_shares_move_only_after_the_decrease_is_acknowledged(world: World)
 
 
 async def test_the_share_of_a_guard_whose_pod_is_gone_goes_to_the_others(world: World) -> None:
-    world.hub.publish(GATEWAY, {})
+    world.hub.publish(GATEWAY, {"0": envelope("0", 1)})
     one, two = world.view.add("one"), world.view.add("two")
     async with world.guard(one) as first:
         await first.hello()
@@ -472,9 +472,12 @@ async def test_the_share_of_a_guard_whose_pod_is_gone_goes_to_the_others(world: 
 async def test_a_new_leader_waits_for_guards_that_may_hold_shares(world: World) -> None:
     one, two = world.view.add("one"), world.view.add("two")
     held = Shares(5, PPM // 2, {"account": PPM // 4})
+    world.view.opened = False
     async with world.guard(one) as first, world.guard(two) as second:
         await first.hello(shares=held)
         await world.until(lambda: one.uid in world.hub.guards(GATEWAY))
+        world.view.opened = True  # the document was loaded
+        world.hub.publish(GATEWAY, {"0": envelope("0", 1)})
         await second.hello(shares=Shares(6, PPM // 2, {"account": PPM // 2}))
         given = await first.take_shares()
         assert (given.default, given.subjects) == (PPM // 2, {})

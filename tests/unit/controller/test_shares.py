@@ -159,7 +159,8 @@ class Schedule(RuleBasedStateMachine):
         """Another process leads; it knows the pods and nothing else."""
         for name in self.cluster.guards:
             self.cluster.cut(name)
-        self.cluster.hub = GatewayShares(unknown=self.cluster.guards)
+        self.cluster.hub = GatewayShares()
+        self.cluster.hub.expect(self.cluster.guards)
 
     @invariant()
     def never_more_than_the_limit(self) -> None:
@@ -266,8 +267,9 @@ def test_a_new_leader_gives_away_only_what_it_has_found() -> None:
     cluster.settle({"one": {"a": 300}, "two": {"b": 300}})
     for name in ("one", "two"):
         cluster.cut(name)
-    cluster.hub = GatewayShares(unknown=("one", "two"))
+    cluster.hub = GatewayShares()
     cluster.connect("one")
+    cluster.hub.expect(("one", "two"))
     held = one.share("a")
     cluster.settle({"one": {"a": 300, "b": 300}})
     assert one.share("a") == held
