@@ -65,6 +65,7 @@ RESERVED_PORTS: Final = frozenset({PORT_PROBE, PORT_METRICS})
 
 AUDIENCE: Final = "sendward"  # of the guards' tokens
 AUDIENCE_VAULT: Final = "vault"  # of the operator's token for Vault's JWT auth
+PKI_ROLE: Final = "gateways"  # role of the PKI mount that server certificates come from
 
 # Objects in the operator's namespace.
 OPERATOR_NAMESPACE: Final = "sendward-system"  # default; a setting

@@ -32,7 +32,7 @@ from tests.fakes.kube_requests import (
     target_of,
     visible,
 )
-from tests.fakes.merge import Object, PatchFailedError, apply, json_patch
+from tests.fakes.merge import Object, PatchFailedError, apply, json_patch, merge_patch
 from tests.fakes.server import FakeServer
 
 _WITHOUT_GENERATION: Final = {"secrets", "configmaps", "pods", "services", "namespaces", "leases", "events"}
@@ -193,6 +193,11 @@ class FakeKube(FakeServer):
                 raise RefusedError(422, "Invalid", message) from None
             return 200, self._store(target.kind, key, stored, joined(target, stored.body, changed))
         found = self._stored[target.kind.plural].get(key)
+        if request.content_type == "application/merge-patch+json":
+            stored = self._get(target)
+            check(stored.body, patch.get("metadata", {}), target)
+            merged = merge_patch(stored.body, patch)
+            return 200, self._store(target.kind, key, stored, joined(target, stored.body, merged))
         owner = (request.query["fieldManager"], target.subresource)
         if found is None:
             if patch["metadata"].get("uid"):

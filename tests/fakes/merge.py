@@ -63,6 +63,19 @@ def _entry(one: Any) -> str:
     return str(one["type"]) if isinstance(one, dict) else str(one)
 
 
+def merge_patch(current: Object, patch: Object) -> Object:
+    """RFC 7386."""
+    result = copy.deepcopy(current)
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict):
+            result[key] = merge_patch(result[key] if isinstance(result.get(key), dict) else {}, value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
 def json_patch(current: Object, operations: list[Object]) -> Object:
     """RFC 6902 with test, add, replace and remove; raises PatchFailedError."""
     result = copy.deepcopy(current)

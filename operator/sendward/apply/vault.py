@@ -23,6 +23,7 @@ from sendward.apply.ports import Certificate, KVValue
 from sendward.apply.vault_auth import Login
 from sendward.clock import Clock, SystemClock
 from sendward.errors import Conflict, Forbidden, NotFound, Rejected, SendwardError, Unavailable
+from sendward.names import PKI_ROLE
 
 _IN_FLIGHT: Final = 16
 _TIMEOUT_SECONDS: Final = 15.0
@@ -33,7 +34,6 @@ _RENEW_AT: Final = 2 / 3
 _YOUNG_SECONDS: Final = 60.0
 # 412, 472 and 473 come from standbys and replicas: another node, or a moment later, will answer.
 _RETRY_LATER: Final = frozenset({412, 429, 472, 473})
-_PKI_ROLE: Final = "gateways"
 _MAX_COMMON_NAME: Final = 64  # X.520; longer names stand in the SANs only
 
 
@@ -123,7 +123,7 @@ class VaultClient:
         }
         if len(common_name) <= _MAX_COMMON_NAME:
             body["common_name"] = common_name
-        issued = _data(await self._send("pki-issue", "POST", f"{self._pki}/issue/{_PKI_ROLE}", body))
+        issued = _data(await self._send("pki-issue", "POST", f"{self._pki}/issue/{PKI_ROLE}", body))
         leaf = x509.load_pem_x509_certificate(issued["certificate"].encode())
         authorities = "".join(issued.get("ca_chain") or ()).encode()
         parsed = x509.load_pem_x509_certificates(authorities) if authorities else []

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sendward.names import AUDIENCE_VAULT, OPERATOR_NAMESPACE
+from sendward.names import AUDIENCE_VAULT, OPERATOR_NAMESPACE, SERVICE_ACCOUNT_OPERATOR
 
 app = typer.Typer(name="vault", no_args_is_help=True, help="Prepare Vault; print policies for consumers.")
 
@@ -34,7 +34,7 @@ def bootstrap(
     role: Annotated[str, typer.Option(help="Name of the role that the operator logs in to.")] = _ROLE,
     service_account: Annotated[
         str, typer.Option(help="The operator's service account.")
-    ] = "sendward-operator",
+    ] = SERVICE_ACCOUNT_OPERATOR,
     namespace: Annotated[str, typer.Option(help="Its namespace.")] = OPERATOR_NAMESPACE,
     audience: Annotated[str, typer.Option(help="Audience of its tokens.")] = AUDIENCE_VAULT,
     issuer: Annotated[str, typer.Option(help="jwt: issuer of service-account tokens.")] = "",

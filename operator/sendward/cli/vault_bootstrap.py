@@ -13,7 +13,8 @@ import requests
 import typer
 from hvac import exceptions
 
-from sendward.cli.vault_policy import OPERATOR_POLICY, PKI_ROLE, operator_policy
+from sendward.cli.vault_policy import OPERATOR_POLICY, operator_policy
+from sendward.names import PKI_ROLE
 
 _KV_CONFIG: Mapping[str, Any] = {"cas_required": True, "max_versions": 16}
 _MAX_LEASE = "87600h"  # the root CA's ten years; certificates are bounded by the role

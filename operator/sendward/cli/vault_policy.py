@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sendward.names import key_path
+from sendward.names import PKI_ROLE, key_path
 
 OPERATOR_POLICY = "sendward-operator"
-PKI_ROLE = "gateways"
 
 
 def operator_policy(kv_mount: str, pki_mount: str) -> str:
