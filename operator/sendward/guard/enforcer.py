@@ -49,7 +49,7 @@ class Enforcer:
         self._envoy_lock = asyncio.Lock()
         self._pending: _Pending | None = None
         self.gateway: Gateway | None = None  # the part that is in force
-        self.shares_synced = False  # the hub gave shares at least once
+        self.shares: Shares | None = None  # the hub's last ones; None: this guard's own guess
 
     async def offer(self, raw: bytes) -> Ack | Nack | None:
         """Put a part in force if it is genuine and newer; acknowledged when it is enforced.
@@ -150,13 +150,13 @@ class Enforcer:
     def _prepare(self, gateway: Gateway, view: GatewayView) -> None:
         if gateway.deleted:
             self._state.policy.set_gateway(view)
-        if not self.shares_synced:
+        if self.shares is None:
             self._state.limiter.set_shares(time.monotonic_ns(), PPM // (gateway.pods + 1), {})
 
     def set_shares(self, shares: Shares) -> None:
         """Limit by the hub's shares from now on."""
         self._state.limiter.set_shares(time.monotonic_ns(), shares.default, shares.subjects)
-        self.shares_synced = True
+        self.shares = shares
 
     async def _persist(self, envelope: Envelope) -> None:
         try:

@@ -10,6 +10,7 @@ import asyncio
 import random
 import socket
 import ssl
+import time
 from collections.abc import Coroutine
 from typing import Any, Final
 
@@ -69,6 +70,7 @@ class HubClient:
         self._contact = contact
         self._tasks: set[asyncio.Task[None]] = set()
         self.connected = False
+        self.connected_since = 0.0  # monotonic seconds, while connected
 
     async def run(self) -> None:
         """Connect, and again whenever the stream ends."""
@@ -130,9 +132,16 @@ class HubClient:
 
     async def _talk(self, stream: aiohttp.ClientWebSocketResponse) -> None:
         store = self._enforcer.store
-        await _send(stream, Hello([document.FORMAT], store.memory.highest_epoch, store.have()))
+        hello = Hello(
+            formats=[document.FORMAT],
+            highest_epoch=store.memory.highest_epoch,
+            parts=store.have(),
+            shares=self._enforcer.shares,
+        )
+        await _send(stream, hello)
         self._contact.heard()
         self.connected = True
+        self.connected_since = time.monotonic()
         reporter = asyncio.create_task(self._report(stream))
         try:
             await self._receive(stream)

@@ -33,6 +33,7 @@ from sendward.guard.usage import Usage
 
 _TICK_SECONDS: Final = 1.0
 _SWEEP_TICKS: Final = 60  # forgotten counters, and memory kept on disk
+_SHARES_SECONDS: Final = 3.0
 _DRAIN_SECONDS: Final = 25.0  # Envoy ends first; below the default grace period
 _DRAIN_POLL_SECONDS: Final = 0.2
 _EXIT_USAGE: Final = 2
@@ -66,7 +67,7 @@ class Guard:
         metrics, state = self.metrics, self.state
         metrics.on_scrape(metrics.document_age, self.contact.age)
         metrics.on_scrape(metrics.hub_connected, lambda: float(self.hub.connected))
-        metrics.on_scrape(metrics.shares_unsynced, lambda: float(not self.enforcer.shares_synced))
+        metrics.on_scrape(metrics.shares_unsynced, lambda: float(self.enforcer.shares is None))
         metrics.on_scrape(metrics.counters, lambda: float(len(state.limiter)))
         metrics.on_scrape(metrics.missing_shards, lambda: float(len(state.policy.missing)))
 
@@ -159,12 +160,17 @@ class Guard:
             reasons.append("DocumentStale")
         if gateway.deleted:
             reasons.append("GatewayDeleted")
-        if self.hub.connected and not self.enforcer.shares_synced:
+        if self._shares_may_come():
             reasons.append("SharesPending")
         if gateway.refuse_exposure and exposure.exposed(gateway.application_port, exposure.read_tables()):
             reasons.append("ApplicationExposed")
         proxy = await self.proxy.unready()
         return [*reasons, proxy] if proxy else reasons
+
+    def _shares_may_come(self) -> bool:
+        """A moment after connecting: a hub whose other guards hold everything has none to give."""
+        waited = time.monotonic() - self.hub.connected_since
+        return self.hub.connected and self.enforcer.shares is None and waited < _SHARES_SECONDS
 
     async def _close(self) -> None:
         for runner in self._runners:

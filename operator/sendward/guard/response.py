@@ -1,4 +1,8 @@
-"""The guard's HTTP answers to Envoy, as bytes: 200 with headers for the application, or problem+json."""
+"""The guard's HTTP answers to Envoy, as bytes: 200 with headers for the application, or problem+json.
+
+A 503 leaves as `names.STATUS_UNAVAILABLE`, which Envoy turns back into 503: of a real 5xx it would
+drop the body.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import msgspec
 from sendward import names
 from sendward.guard.decide import Decision
 from sendward.guard.request import Headers
-from sendward.verdict import Reason, Verdict
+from sendward.verdict import Reason, Verdict, problem_type
 
 _DETAILS: Final[dict[Reason, str]] = {
     Reason.NoDocument: "The gateway is starting. Try again shortly.",
@@ -54,7 +58,7 @@ def response(decision: Decision, headers: Headers, *, close: bool = False) -> by
 def _problem(decision: Decision, headers: Headers, *, close: bool) -> bytes:
     reason = decision.reason
     problem: dict[str, object] = {
-        "type": f"urn:sendward:problem:{reason.code}",
+        "type": problem_type(reason.code),
         "title": reason.title,
         "status": reason.status,
         "code": reason.code,
@@ -64,8 +68,10 @@ def _problem(decision: Decision, headers: Headers, *, close: bool) -> bytes:
     if instance:
         problem["instance"] = f"urn:uuid:{instance}"
     body = msgspec.json.encode(problem)
+    unavailable = reason.status == HTTPStatus.SERVICE_UNAVAILABLE
     lines = [
-        f"HTTP/1.1 {reason.status} {HTTPStatus(reason.status).phrase}",
+        f"HTTP/1.1 {names.STATUS_UNAVAILABLE if unavailable else reason.status} "
+        f"{HTTPStatus(reason.status).phrase}",
         "content-type: application/problem+json",
         f"{names.HEADER_REASON}: {reason.code}",
         f"content-length: {len(body)}",
@@ -74,7 +80,7 @@ def _problem(decision: Decision, headers: Headers, *, close: bool) -> bytes:
         lines.append("www-authenticate: Bearer")
     elif reason.status == HTTPStatus.TOO_MANY_REQUESTS:
         lines.append(f"retry-after: {max(1, decision.retry_after)}")
-    elif reason.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    elif unavailable:
         lines.append("retry-after: 1")
     if close:
         lines.append("connection: close")

@@ -1,0 +1,223 @@
+"""Limits: exact against brute force, also when shares move between guards."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sendward.document import Limit
+from sendward.guard.limiter import Admission, Limiter, fill_time
+from sendward.protocol import PPM
+
+SECOND = 1_000_000_000
+
+
+def limiter(*limits: Limit, share: int = PPM) -> Limiter:
+    made = Limiter()
+    made.expect(max((fill_time(limit) for limit in limits), default=0))
+    made.set_shares(0, share, {})
+    return made
+
+
+def admit(of: Limiter, now: int, *limits: Limit, cost: int = 1, uid: str = "a") -> bool:
+    return of.admit(now, [(uid, limits)], cost).refused is None
+
+
+limits = st.builds(
+    Limit,
+    messages=st.integers(1, 20),
+    period=st.sampled_from([1, 7, 60]),
+    burst=st.integers(1, 20),
+)
+
+
+def within(limit: Limit, taken: list[tuple[int, int]]) -> bool:
+    """Brute force: no window admits more than burst + rate * length."""
+    for first, (start, _) in enumerate(taken):
+        total = 0
+        for end, cost in taken[first:]:
+            total += cost
+            allowed = limit.burst + Fraction(limit.messages * (end - start), limit.period * SECOND)
+            if total > allowed:
+                return False
+    return True
+
+
+steps = st.lists(st.tuples(st.integers(0, 3 * SECOND), st.integers(1, 4)), min_size=1, max_size=60)
+
+
+@given(limits, steps)
+def test_no_window_exceeds_the_limit(limit: Limit, steps: list[tuple[int, int]]) -> None:
+    subject, now, taken = limiter(limit), 0, []
+    for pause, cost in steps:
+        now += pause
+        if admit(subject, now, limit, cost=cost):
+            taken.append((now, cost))
+    assert within(limit, taken)
+
+
+@given(limits, steps, st.integers(0, PPM))
+def test_retry_after_is_exact(limit: Limit, steps: list[tuple[int, int]], share: int) -> None:
+    subject, now = limiter(limit, share=share), 0
+    for pause, cost in steps:
+        now += pause
+        answer = subject.admit(now, [("a", [limit])], cost)
+        if answer.refused is None:
+            continue
+        assert answer.retry_after >= 1
+        if cost <= limit.burst * share // PPM:
+            now += answer.retry_after * SECOND
+            assert admit(subject, now, limit, cost=cost)
+
+
+moves = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), st.integers(0, 2), st.integers(0, SECOND)),
+        st.tuples(st.just("move"), st.integers(0, 2), st.integers(0, PPM)),
+        st.tuples(st.just("sweep"), st.integers(0, 2), st.integers(0, 40 * SECOND)),
+    ),
+    max_size=80,
+)
+
+
+@settings(max_examples=300)
+@given(limits, moves, st.booleans())
+def test_shares_that_move_never_exceed_the_limit(
+    limit: Limit, moves: list[tuple[str, int, int]], listed: bool
+) -> None:
+    """Three guards; a move takes from one (first) and gives what is free to another."""
+    shares = [PPM // 3] * 3
+    guards = [limiter(limit, share=share) for share in shares]
+    now, taken = 0, []
+
+    def put(index: int, share: int) -> None:
+        shares[index] = share
+        guards[index].set_shares(now, PPM // 3 if listed else share, {"a": share} if listed else {})
+
+    for kind, index, amount in moves:
+        match kind:
+            case "send":
+                now += amount
+                if admit(guards[index], now, limit):
+                    taken.append((now, 1))
+            case "move":
+                put(index, min(shares[index], amount))
+                other = (index + 1) % 3
+                put(other, PPM - sum(shares) + shares[other])
+            case _:
+                now += amount
+                guards[index].sweep(now)
+    assert within(limit, taken)
+
+
+def test_share_scales_rate_and_burst() -> None:
+    limit = Limit(messages=10, period=1, burst=10)
+    half = limiter(limit, share=PPM // 2)
+    assert [admit(half, 0, limit) for _ in range(6)] == [True] * 5 + [False]
+    assert admit(half, SECOND // 5, limit)
+    assert not admit(half, SECOND // 5 + 1, limit)
+
+
+def test_smaller_share_takes_tokens_and_a_larger_one_gives_none() -> None:
+    limit = Limit(messages=1, period=60, burst=10)
+    subject = limiter(limit)
+    assert admit(subject, 0, limit)
+    subject.set_shares(0, PPM // 5, {})
+    subject.set_shares(0, PPM, {})
+    assert [admit(subject, 0, limit) for _ in range(3)] == [True, True, False]
+
+
+@pytest.mark.parametrize("share", [0, PPM // 20])
+def test_no_capacity_asks_for_patience(share: int) -> None:
+    limit = Limit(messages=10, period=1, burst=10)
+    assert limiter(limit, share=share).admit(0, [("a", [limit])], 1) == Admission(refused=0, retry_after=1)
+
+
+def test_without_shares_nothing_is_admitted() -> None:
+    limit = Limit(messages=10, period=1, burst=10)
+    assert not admit(Limiter(), 0, limit)
+
+
+def test_all_or_nothing_over_account_and_key() -> None:
+    account, key = Limit(messages=1, period=60, burst=5), Limit(messages=1, period=60, burst=2)
+    subject = limiter(account, key)
+    wanted = [("account", [account]), ("key", [key])]
+    assert [subject.admit(0, wanted, 1).refused for _ in range(3)] == [None, None, 1]
+    assert [admit(subject, 0, account, uid="account") for _ in range(4)] == [True, True, True, False]
+    assert subject.admit(0, wanted, 1).refused == 0
+
+
+def test_the_longest_wait_counts() -> None:
+    short, long = Limit(messages=1, period=1, burst=1), Limit(messages=1, period=60, burst=1)
+    subject = limiter(short, long)
+    wanted = [("a", [short]), ("k", [long])]
+    assert subject.admit(0, wanted, 1).refused is None
+    assert subject.admit(0, wanted, 1) == Admission(refused=0, retry_after=60)
+
+
+def test_audited_limits_count_and_let_pass() -> None:
+    audited = Limit(messages=1, period=60, burst=1, audit=True)
+    subject = limiter(audited)
+    answers = [subject.admit(0, [("a", [audited])], 1) for _ in range(2)]
+    assert answers == [Admission(), Admission(audited=0)]
+    assert subject.admit(60 * SECOND, [("a", [audited])], 1) == Admission()
+
+
+def test_audit_mode_covers_enforced_limits() -> None:
+    limit = Limit(messages=1, period=60, burst=1)
+    subject = limiter(limit)
+    answers = [subject.admit(0, [("a", [limit])], 1, audit=True) for _ in range(2)]
+    assert answers == [Admission(), Admission(audited=0)]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        Limit(messages=2, period=60, burst=10),
+        Limit(messages=1, period=60, burst=20),
+        Limit(messages=1, period=30, burst=10),
+    ],
+)
+def test_a_changed_limit_keeps_what_is_used_up(changed: Limit) -> None:
+    before = Limit(messages=1, period=60, burst=10)
+    subject = limiter(before, changed)
+    assert admit(subject, 0, before, cost=9)
+    assert [admit(subject, 0, changed) for _ in range(2)] == [True, False]
+
+
+def test_reordered_limits_keep_their_counters() -> None:
+    minute, day = Limit(messages=5, period=60, burst=5), Limit(messages=100, period=86400, burst=100)
+    subject = limiter(minute, day)
+    assert admit(subject, 0, minute, day, cost=4)
+    assert not admit(subject, 0, day, minute, cost=2)
+    assert admit(subject, 0, day, cost=96)
+
+
+def test_an_added_limit_begins_full_and_the_others_stay() -> None:
+    minute, day = Limit(messages=5, period=60, burst=5), Limit(messages=100, period=86400, burst=100)
+    subject = limiter(minute, day)
+    assert admit(subject, 0, minute, cost=5)
+    assert not admit(subject, 0, minute, day)
+    assert admit(subject, 12 * SECOND, minute, day)
+
+
+def test_time_that_runs_backwards_earns_nothing() -> None:
+    limit = Limit(messages=1, period=1, burst=1)
+    subject = limiter(limit)
+    assert admit(subject, 10 * SECOND, limit)
+    assert not admit(subject, 5 * SECOND, limit)
+    assert not admit(subject, 10 * SECOND + SECOND // 2, limit)
+
+
+def test_full_idle_counters_are_forgotten() -> None:
+    limit = Limit(messages=1, period=1, burst=5)
+    subject = limiter(limit)
+    for number in range(100):
+        admit(subject, 0, limit, uid=f"account-{number}")
+    subject.sweep(SECOND // 2)
+    assert len(subject) == 100
+    subject.sweep(5 * SECOND)
+    assert len(subject) == 0
