@@ -1,0 +1,59 @@
+"""Sets of networks against the standard library's own arithmetic."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sendward.document import Limit
+from sendward.guard.policy import Networks, Policy, gateway_view
+from tests.guard import builders
+
+v4 = st.builds(
+    lambda number, length: str(ipaddress.ip_network((number, length), strict=False)),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 32),
+)
+v6 = st.builds(
+    lambda number, length: str(ipaddress.ip_network((number, length), strict=False)),
+    st.integers(2**64, 2**128 - 1),
+    st.integers(0, 128),
+)
+
+
+@given(st.lists(v4 | v6, max_size=8), st.integers(0, 2**32 - 1), st.integers(-2, 2))
+def test_membership(cidrs: list[str], number: int, near: int) -> None:
+    networks = Networks(cidrs)
+    parsed = [ipaddress.ip_network(cidr) for cidr in cidrs]
+    edges = [int(net.network_address) + near for net in parsed] + [
+        int(net.broadcast_address) + near for net in parsed
+    ]
+    for candidate in (number, *edges):
+        for version, cls in ((4, ipaddress.IPv4Address), (6, ipaddress.IPv6Address)):
+            if 0 <= candidate < 2 ** (32 if version == 4 else 128):
+                expected = any(net.version == version and cls(candidate) in net for net in parsed)
+                assert ((version, candidate) in networks) is expected
+
+
+@pytest.mark.parametrize("cidr", ["10.0.0.1/8", "10.0.0.0/33", "example", ""])
+def test_what_is_no_network_is_refused(cidr: str) -> None:
+    with pytest.raises(ValueError, match=r"does not appear|has host bits"):
+        Networks([cidr])
+
+
+def test_missing_shards_are_named() -> None:
+    policy = Policy()
+    assert list(policy.missing) == []
+    policy.set_shard(1, builders.shard())
+    policy.set_gateway(gateway_view(builders.gateway(shards=3)))
+    assert list(policy.missing) == [0, 2]
+    policy.set_shard(0, builders.shard())
+    assert list(policy.missing) == [2]
+
+
+def test_set_shard_tells_the_longest_fill_time() -> None:
+    account = builders.account("a", builders.key("k", limits=[Limit(1, 60, 10)]), limits=[Limit(10, 1, 10)])
+    assert Policy().set_shard(0, builders.shard(account)) == 600 * 10**9
