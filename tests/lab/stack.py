@@ -171,7 +171,7 @@ class Stack:
         await self.apply([ca, *(obj for obj in objects if obj not in first)])
         self._say("Waiting for operator and webhook to be Ready")
         for name in ("sendward-operator", "sendward-webhook"):
-            await self.kubectl("rollout", "status", "-n", SYSTEM, f"deployment/{name}", "--timeout=120s")
+            await self.kubectl("rollout", "status", "-n", SYSTEM, f"deployment/{name}", "--timeout=45s")
 
     async def onboard(self, namespace: str) -> None:
         """Create a namespace if need be, and give the operator its rights in it."""

@@ -259,7 +259,7 @@ class Operator:
                     group.create_task(informer.run())
                 for kind, event in listed.items():
                     group.create_task(keep_listing(self._kube, kind, self._resources, event))
-                group.create_task(handlers.run(self._resources, self._kube.url))
+                group.create_task(handlers.run(self._resources, self._kube.url, self._settings.identity))
                 group.create_task(self.leader.run())
                 group.create_task(self._lead(informers, listed))
         finally:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import kopf
+from kopf._core.engines.peering import Identity
 
 from sendward import names
 from sendward.apply import kinds
@@ -53,6 +54,12 @@ def _follow(found: kopf.OperatorRegistry, plural: str, kind: str, resources: Res
             resources.event(kind, raw)
 
 
-async def run(resources: Resources, url: str) -> None:
+async def run(resources: Resources, url: str, identity: str) -> None:
     """Run kopf in this event loop until cancelled."""
-    await kopf.operator(registry=registry(resources, url), clusterwide=True)
+    await kopf.operator(
+        registry=registry(resources, url),
+        clusterwide=True,
+        standalone=True,
+        # By default kopf asks for the user's name, which a container's uid need not have.
+        identity=Identity(identity),
+    )

@@ -110,7 +110,8 @@ def build(spec: Launch) -> None:
         os.close(descriptor)
     os.makedirs(spec["workdir"], exist_ok=True)
     if spec["read_only_root"]:
-        for path in ("/", "/tmp", "/run"):
+        volumes_at = {os.path.realpath(entry["target"]) for entry, _ in volumes}
+        for path in {"/", "/tmp", "/run"} - volumes_at:
             mount("none", path, None, MS_REMOUNT | MS_BIND | MS_RDONLY)
 
 
