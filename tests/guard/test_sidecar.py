@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from sendward import names
 from sendward.document import Limit, Shard
@@ -231,3 +232,68 @@ async def test_nothing_secret_on_disk_or_in_logs_and_sigterm_ends_it(pod: Harnes
             content = path.read_bytes()
             assert GOOD.secret.encode() not in content, path
             assert b"447700900123" not in content, path
+
+
+async def test_a_standby_is_left_and_a_new_hub_learns_what_is_in_force(pod: Harness) -> None:
+    await give(pod, one_account())
+    await pod.hub.stop()
+    pod.hub.standby = True
+    pod.hub.token = "token-2"
+    pod.hub.messages.clear()
+    await pod.hub.start(pod.hub.port)
+
+    async def tried_twice() -> bool:
+        return pod.hub.refused > 1
+
+    await eventually(tried_twice, "a second try at a standby")
+    pod.path(names.PATH_TOKEN).write_text("token-2")
+    pod.hub.standby = False
+    hello = await pod.hub.wait_for(Hello)
+    assert hello.highest_epoch == 1
+    assert {part: have.revision for part, have in hello.parts.items()} == {"gateway": 1, "0": 1}
+    assert hello.shares == Shares(round=1, default=PPM)
+    assert (await pod.send(BEARER))[0] == 200
+
+
+async def test_a_smaller_share_limits_at_once(pod: Harness) -> None:
+    await give(pod, one_account(limits=[Limit(messages=1, period=3600, burst=10)]))
+    await pod.hub.send(Shares(round=2, default=PPM, subjects={"account-acme": PPM // 5}))
+    await pod.hub.wait_for(SharesAck, lambda ack: ack.round == 2)
+    assert [(await pod.send(BEARER))[0] for _ in range(3)] == [200, 200, 429]
+
+
+async def test_shards_and_newer_gateway_parts_do_not_wait_for_envoy(pod: Harness) -> None:
+    assert pod.envoy is not None
+    pod.envoy.kill()
+    pod.envoy.wait()
+    await pod.hub.wait_for(Hello)
+    for revision in (1, 2):
+        content = builders.gateway(envoy=pod.files(broken=revision == 1), pods=revision)
+        await pod.hub.send(Part(builders.sealed(content, revision)))
+    await pod.hub.send(Part(builders.sealed(one_account(), 1)))
+    await pod.hub.wait_for(Ack, lambda ack: ack.part == "0")
+    assert not any(isinstance(message, Ack) and message.part == "gateway" for message in pod.hub.messages)
+    pod.start_envoy()
+    ack = await pod.hub.wait_for(Ack, lambda ack: ack.part == "gateway")
+    assert ack.revision == 2
+    assert not any(isinstance(message, Nack) for message in pod.hub.messages)
+
+
+async def test_a_deleted_gateway_refuses_before_envoy_is_asked(pod: Harness) -> None:
+    await give(pod, one_account())
+    deleted = builders.gateway(envoy=pod.files(), application_port=pod.application_port, deleted=True)
+    await pod.hub.send(Part(builders.sealed(deleted, 2)))
+    await pod.hub.wait_for(Ack, lambda ack: (ack.part, ack.revision) == ("gateway", 2))
+    status, _, problem = await pod.send(BEARER)
+    assert (status, problem["code"]) == (503, "SW2003")
+
+
+async def test_oversized_and_odd_requests_never_reach_the_application(pod: Harness) -> None:
+    await give(pod, one_account())
+    status, _, _ = await pod.send(BEARER, {"to": "1" * 70_000, "from": "ACME", "text": "x"})
+    assert status == 413
+    for path in ("/v1/messages/%2e%2e/x", "/v1//messages", "/v1/messages/..%2fx", "/v1/messages/a;b"):
+        url = URL(f"http://127.0.0.1:{pod.port}{path}", encoded=True)
+        async with pod.session.get(url, headers=BEARER) as answer:
+            assert answer.status == 400, path
+    assert pod.received == []
