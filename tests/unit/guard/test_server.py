@@ -128,6 +128,13 @@ async def test_problem_names_code_and_request(client: Client) -> None:
     }
 
 
+async def test_no_body_follows_the_answer_to_head(client: Client) -> None:
+    client.send(request().replace(b"POST", b"HEAD", 1) + request())
+    head = (await client.reader.readuntil(b"\r\n\r\n")).decode()
+    assert head.startswith("HTTP/1.1 405 ")
+    assert (await client.answer())[0] == 200
+
+
 @pytest.mark.parametrize("source", ["x-sw-source: 10.0.0.2", "x-sw-source;: 1"])
 async def test_a_second_source_is_no_source(client: Client, source: str) -> None:
     client.send(request(source))
