@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -79,17 +79,24 @@ class Operations:
         self._prefixes = sorted(prefixes.items(), key=lambda item: len(item[0]), reverse=True)
 
     def match(self, method: str, path: str) -> Operation | Reason:
-        """The operation of a path that was found sound, UnknownOperation or MethodNotAllowed."""
-        methods = self._exact.get(path) or self._below(path)
-        if methods is None:
-            return Reason.UnknownOperation
-        return methods.get(method, Reason.MethodNotAllowed)
+        """The operation of a path that was found sound, UnknownOperation or MethodNotAllowed.
 
-    def _below(self, path: str) -> dict[str, Operation] | None:
+        Exact paths first, then prefixes, the longest first; of these the first with this method, as
+        the proxy routes.
+        """
+        known = False
+        for methods in self._candidates(path):
+            known = True
+            if method in methods:
+                return methods[method]
+        return Reason.MethodNotAllowed if known else Reason.UnknownOperation
+
+    def _candidates(self, path: str) -> Iterator[dict[str, Operation]]:
+        if path in self._exact:
+            yield self._exact[path]
         for prefix, methods in self._prefixes:
             if path == prefix or path.startswith(prefix if prefix.endswith("/") else prefix + "/"):
-                return methods
-        return None
+                yield methods
 
 
 def parse(raw: RawRequest, operations: Operations) -> Request | Reason:
