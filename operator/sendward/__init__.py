@@ -1,0 +1,1 @@
+"""Sendward: messaging security policy, enforced in Kubernetes."""

@@ -82,7 +82,8 @@ class Shard(Struct, frozen=True):
 
 class Place(Struct, frozen=True):
     """Where a value stands in a request: exactly one kind. `name` is a JSON pointer (RFC 6901),
-    a query parameter or a form field."""
+    a query parameter or a form field.
+    """
 
     kind: Literal["jsonPointer", "queryParameter", "formField"]
     name: str
@@ -128,7 +129,8 @@ class Gateway(Struct, frozen=True, omit_defaults=True):
 
 class Envelope(Struct, frozen=True):
     """A signed part. `payload` is gzip of the JSON of a `Gateway` or `Shard`; both byte fields are
-    base64 in JSON."""
+    base64 in JSON.
+    """
 
     gateway: str
     part: str

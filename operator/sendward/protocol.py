@@ -86,7 +86,8 @@ class SharesAck(Struct, frozen=True, tag=True):
 
 class Report(Struct, frozen=True, tag=True):
     """Usage since the last report. `demand`: messages asked for (also refused ones) per account or
-    key uid. `last_used`: Unix seconds per key-version id."""
+    key uid. `last_used`: Unix seconds per key-version id.
+    """
 
     demand: dict[str, int]
     last_used: dict[str, int]

@@ -101,9 +101,8 @@ class Stack:
     async def apply(self, objects: list[Object], namespace: str = "") -> None:
         """Server-side apply of objects or of parsed YAML."""
         where = ["-n", namespace] if namespace else []
-        await self.kubectl(
-            "apply", "--server-side", "--force-conflicts", *where, "-f", "-", stdin=yaml.safe_dump_all(objects)
-        )
+        text = yaml.safe_dump_all(objects)
+        await self.kubectl("apply", "--server-side", "--force-conflicts", *where, "-f", "-", stdin=text)
 
     async def get(self, kind: str, name: str, namespace: str) -> Object:
         """One object as JSON."""
@@ -159,14 +158,12 @@ class Stack:
         objects = [obj for obj in yaml.safe_load_all(manifests) if obj]
         first = [obj for obj in objects if obj["kind"] in ("Namespace", "CustomResourceDefinition")]
         await self.apply(first)
-        await self.kubectl(
-            "wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"
-        )
+        await self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
         ca = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {"name": VAULT_CA, "namespace": SYSTEM},
-            "data": {"ca.crt": Path(self.lab.ca_file).read_text()},
+            "data": {"ca.crt": await asyncio.to_thread(Path(self.lab.ca_file).read_text)},
         }
         await self.apply([ca, *(obj for obj in objects if obj not in first)])
         self._say("Waiting for operator and webhook to be Ready")
@@ -216,7 +213,9 @@ class Stack:
         found = json.loads(await self.kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "json"))
         return [pod for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
 
-    async def ready_pods(self, namespace: str, selector: str, count: int, *, seconds: float = 90) -> list[Object]:
+    async def ready_pods(
+        self, namespace: str, selector: str, count: int, *, seconds: float = 90
+    ) -> list[Object]:
         """Wait for `count` Ready pods."""
 
         async def check() -> list[Object]:
