@@ -19,7 +19,7 @@ def account_entry(account: EffectiveAccount, versions: Versions) -> document.Acc
     return document.Account(
         uid=account.account.meta.uid,
         name=account.account.meta.key.name,
-        denied=account.denied.name if account.denied else "",
+        denied=account.denied.code if account.denied else "",
         cidrs=[list(cidrs) for cidrs in account.cidrs],
         sender_ids=account.account.spec.sender_ids,
         limits=_limits(account.limits),
@@ -35,7 +35,7 @@ def _key(key: EffectiveKey, versions: tuple[document.Version, ...]) -> document.
         operations=None if key.operations is None else list(key.operations),
         cidrs=[list(cidrs) for cidrs in key.cidrs],
         limits=_limits(key.limits),
-        denied=key.denied.name if key.denied else "",
+        denied=key.denied.code if key.denied else "",
     )
 
 
