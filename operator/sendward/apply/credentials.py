@@ -12,8 +12,9 @@ from typing import Final
 
 from sendward import keyformat, names
 from sendward.apply.ports import Vault
+from sendward.compile import rotation
 from sendward.compile.credentials import Pending, Phase
-from sendward.errors import Bug, Unavailable
+from sendward.errors import Bug, NotFound
 from sendward.resources.status import APIKeyStatus
 
 _DRAW_BYTES: Final = 40
@@ -55,16 +56,20 @@ class Credentials:
         found = await self._vault.kv_read(path)
         if found is None:
             return 0, None
-        known = {version.id for version in status.versions}
-        if found.data is None or found.data.get("id") in known:
+        if found.data is None:
             return found.version, None
-        pending = self._parse(key_uid, found.version, dict(found.data))
-        return found.version, pending
+        newest = rotation.newest_number(status)
+        return found.version, self._parse(key_uid, found.version, dict(found.data), newest)
 
-    def _parse(self, key_uid: str, kv_version: int, data: dict[str, str]) -> Pending | None:
-        """A foreign write into the path is no version of ours: it is left behind by the next one."""
+    def _parse(self, key_uid: str, kv_version: int, data: dict[str, str], newest: int) -> Pending | None:
+        """A foreign write into the path is no version of ours: it is left behind by the next one.
+
+        What is not above the newest recorded number is known, or ended long ago and came back with a
+        backup of Vault.
+        """
         parsed = keyformat.parse(data.get("key", ""))
-        if parsed is None or not data.get("number", "").isdigit():
+        number = data.get("number", "")
+        if parsed is None or not number.isdecimal() or int(number) <= newest:
             return None
         try:
             issued = datetime.fromisoformat(data.get("issuedAt", ""))
@@ -72,10 +77,12 @@ class Credentials:
             return None
         self._values[key_uid] = (parsed[0], data["key"])
         digest = keyformat.digest(parsed[1])
-        return Pending(int(data["number"]), parsed[0], digest, Phase.WRITTEN, issued, kv_version)
+        return Pending(int(number), parsed[0], digest, Phase.WRITTEN, issued, kv_version)
 
     async def digests(self, path: str, status: APIKeyStatus) -> dict[str, str]:
-        """Digests of the live versions, read from Vault: version id -> hex SHA-256."""
+        """Digests of the live versions, read from Vault: version id -> hex SHA-256. A version that is
+        gone from Vault is left out: nobody can tell its verifier any more.
+        """
         result = {}
         for version in status.versions:
             if version.state not in ("Current", "Previous"):
@@ -86,13 +93,18 @@ class Credentials:
                 result[version.id] = keyformat.digest(parsed[1])
         return result
 
-    async def hand_over_values(self, path: str, key_uid: str, version_id: str) -> dict[str, str]:
-        """Secret data for the holder: the key and its version's id. Reads Vault unless just drawn."""
+    async def hand_over_values(
+        self, path: str, key_uid: str, version_id: str, kv_version: int
+    ) -> dict[str, str]:
+        """Secret data for the holder: the key and its version's id. Reads Vault unless just drawn.
+
+        Raises NotFound when the version is gone from Vault.
+        """
         held = self._values.get(key_uid)
         if held is None or held[0] != version_id:
-            found = await self._vault.kv_read(path)
+            found = await self._vault.kv_read(path, kv_version)
             if found is None or found.data is None or found.data.get("id") != version_id:
-                raise Unavailable(f"version {version_id} is not the latest one in Vault")
+                raise NotFound(f"version {version_id} is gone from Vault")
             held = (version_id, found.data["key"])
         return {"key": held[1], "id": held[0]}
 

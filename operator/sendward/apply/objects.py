@@ -117,6 +117,7 @@ class Objects:
         version = answer["metadata"]["resourceVersion"]
         overtaken = known.seen and _older(version, known.seen)
         known.digest, known.version, known.uid = digest, version, answer["metadata"]["uid"]
+        known.owner = owner
         known.seen = ""
         if overtaken:  # somebody wrote after us
             known.digest = ""

@@ -30,7 +30,7 @@ class Phase(Enum):
     """Of a version that is not recorded yet."""
 
     DRAWN = auto()  # nobody but this process knows it
-    UNCERTAIN = auto()  # the answer to the write was lost: read back first
+    UNCERTAIN = auto()  # the write is under way, or its answer was lost: read back first
     WRITTEN = auto()  # it lies in Vault
 
 
@@ -51,7 +51,8 @@ class Facts:
     """What is known of one key. `digests`: by version id, of recorded versions.
 
     `in_force`: what `accepted` returns is published and acknowledged by every expected guard.
-    `unrecorded`: a shard from before this process held a version that the status does not know.
+    `unrecorded`: versions that the status does not know, from a shard of an earlier leader; whether
+    they reached Vault is not known. `heard_since`: from when on `last_used` is complete.
     """
 
     status: APIKeyStatus
@@ -59,8 +60,9 @@ class Facts:
     digests: Mapping[str, str]
     last_used: Mapping[str, datetime]
     in_force: bool
-    unrecorded: bool
+    unrecorded: tuple[Version, ...]
     handed_over: str  # id of the version that the hand-over Secret holds, "" for none
+    heard_since: datetime
     now: datetime
 
 
@@ -75,6 +77,7 @@ class Do(Enum):
     RECORD = auto()  # hand over, then status
     END = auto()  # destroy, then status: retired and revoked versions
     HAND_OVER = auto()  # the Secret is missing or was changed
+    TAKE_BACK = auto()  # the Secret is not asked for any more
     DESTROY = auto()  # what Vault could not destroy before
     PURGE = auto()  # of a deleted key: everything in Vault, then the finalizer
 
@@ -82,7 +85,8 @@ class Do(Enum):
 @dataclass(frozen=True, slots=True)
 class Decision:
     """`status` is what to record with the step (without conditions). `number`: of the version to draw.
-    `due`: when time alone changes the decision. `why` names the reason of an issue.
+    `due`: when time alone changes the decision. `why` names the reason of an issue. `revoking`: a
+    version up to `revokeThrough` may still be accepted somewhere.
     """
 
     step: Do | None
@@ -90,18 +94,21 @@ class Decision:
     due: datetime | None = None
     number: int = 0
     why: str = ""
+    revoking: bool = False
 
 
 def accepted(key: EffectiveKey, facts: Facts) -> tuple[Version, ...]:
     """The versions of a key as the document must hold them now. Does not depend on `in_force`."""
-    policy = key.policy.spec if key.policy else None
+    spec, policy = key.key.spec, key.policy.spec if key.policy else None
     if key.key.meta.deleting:
         return tuple(
             Version(v.id, v.number, facts.digests.get(v.id, ""), revoked=True)
             for v in facts.status.versions
             if v.state != "Retired"
         )
-    return _accepted(policy, facts, _ending(key.key.spec, policy, facts))
+    ended = _ending(spec, policy, facts)
+    pending = _pending(spec, facts, _why(key.key.meta.uid, spec, policy, facts, ended))
+    return _accepted(spec, policy, facts, ended, pending)
 
 
 def decide(key: EffectiveKey, facts: Facts, *, finalizer: bool) -> Decision:
@@ -110,16 +117,35 @@ def decide(key: EffectiveKey, facts: Facts, *, finalizer: bool) -> Decision:
     if key.key.meta.deleting:
         return Decision(Do.PURGE if finalizer and facts.in_force else None, facts.status)
     ended = _ending(spec, policy, facts)
-    why = ""
-    if policy is not None:
-        after = facts.status.model_copy(update={"versions": ended})
-        given = rotation.Input(key.key.meta.uid, spec, policy, after, facts.now)
-        why = rotation.reason(given) or ""
-    step = _step(policy, facts, ended, why, finalizer)
+    why = _why(key.key.meta.uid, spec, policy, facts, ended)
+    pending = _pending(spec, facts, why)
+    step = _step(spec, policy, facts, ended, why, finalizer, pending)
     status = _recorded(spec, policy, facts, ended, key.key.meta.uid, step)
     # Above `revokeThrough`, else the new version would be revoked as soon as it is issued.
     number = max(rotation.newest_number(facts.status), spec.revoke_through) + 1
-    return Decision(step, status, _due(key.key.meta, spec, policy, facts), number, why)
+    numbers = [v.number for v in status.versions if v.ended_at is None]
+    numbers += [v.number for v in facts.unrecorded]
+    numbers += [pending.number] if pending is not None and step is not Do.RECORD else []
+    revoking = any(n <= spec.revoke_through for n in numbers)
+    return Decision(step, status, _due(key.key.meta, spec, policy, facts), number, why, revoking)
+
+
+def _why(
+    uid: str, spec: APIKeySpec, policy: APIKeyPolicySpec | None, facts: Facts, ended: list[KeyVersion]
+) -> str:
+    """Why a version must be issued, once what must end has ended; "" for no reason."""
+    if policy is None:
+        return ""
+    after = facts.status.model_copy(update={"versions": ended})
+    return rotation.reason(rotation.Input(uid, spec, policy, after, facts.now)) or ""
+
+
+def _pending(spec: APIKeySpec, facts: Facts, why: str) -> Pending | None:
+    """The pending version, unless nobody but us knows it and it is not wanted any more."""
+    pending = facts.pending
+    if pending is None or pending.phase is not Phase.DRAWN:
+        return pending
+    return pending if why and pending.number > spec.revoke_through else None
 
 
 def _ending(spec: APIKeySpec, policy: APIKeyPolicySpec | None, facts: Facts) -> list[KeyVersion]:
@@ -151,12 +177,18 @@ def _unused_since(version: KeyVersion, policy: APIKeyPolicySpec | None, facts: F
     now_current = rotation.current(facts.status)
     if policy is None or policy.rotation.retire_when_unused_for is None or now_current is None:
         return None
-    last = max(facts.last_used.get(version.id, now_current.issued_at), now_current.issued_at)
+    # What was used before we listened is not known: it may have been used until then.
+    since = max(now_current.issued_at, facts.heard_since)
+    last = max(facts.last_used.get(version.id, since), since)
     return last + timedelta(seconds=seconds(policy.rotation.retire_when_unused_for))
 
 
 def _accepted(
-    policy: APIKeyPolicySpec | None, facts: Facts, versions: list[KeyVersion]
+    spec: APIKeySpec,
+    policy: APIKeyPolicySpec | None,
+    facts: Facts,
+    versions: list[KeyVersion],
+    pending: Pending | None,
 ) -> tuple[Version, ...]:
     result = []
     for version in versions:
@@ -165,11 +197,14 @@ def _accepted(
             result.append(Version(version.id, version.number, digest, revoked=True))
         elif version.state in ("Current", "Previous") and digest:
             result.append(Version(version.id, version.number, digest, not_after=_expiry(version, policy)))
-    if facts.pending is not None:
-        new = facts.pending
+    if pending is not None:
+        new = pending
         age = policy.maximum_age if policy else None
         expiry = None if age is None else int(new.issued_at.timestamp()) + seconds(age)
-        result.append(Version(new.id, new.number, new.digest, not_after=expiry))
+        revoked = new.number <= spec.revoke_through
+        result.append(Version(new.id, new.number, new.digest, None if revoked else expiry, revoked))
+    # They may lie in Vault, where the holder found them: accepted until Vault has said that they do not.
+    result += [v for v in facts.unrecorded if v.number > spec.revoke_through]
     return tuple(result)
 
 
@@ -184,7 +219,13 @@ def _expiry(version: KeyVersion, policy: APIKeyPolicySpec | None) -> int | None:
 
 
 def _step(  # noqa: PLR0911 - an ordered list of steps, each with its own condition
-    policy: APIKeyPolicySpec | None, facts: Facts, ended: list[KeyVersion], why: str, finalizer: bool
+    spec: APIKeySpec,
+    policy: APIKeyPolicySpec | None,
+    facts: Facts,
+    ended: list[KeyVersion],
+    why: str,
+    finalizer: bool,
+    pending: Pending | None,
 ) -> Do | None:
     if not finalizer:
         return Do.ADD_FINALIZER
@@ -193,11 +234,15 @@ def _step(  # noqa: PLR0911 - an ordered list of steps, each with its own condit
         return Do.END if facts.in_force else None
     if any(v.state in ("Current", "Previous") and v.id not in facts.digests for v in ended):
         return Do.READ_DIGESTS
-    if facts.pending is not None:
-        return _finish(facts, facts.pending)
+    if pending is not None:
+        return _finish(spec, policy, facts, pending)
+    if facts.unrecorded:
+        return Do.READ_BACK
     if why:
-        return Do.READ_BACK if facts.unrecorded else Do.DRAW
+        return Do.DRAW
     now_current = rotation.current(facts.status)
+    if policy is not None and policy.hand_over.type == "Vault" and facts.handed_over:
+        return Do.TAKE_BACK
     wanted = policy is not None and policy.hand_over.type == "Secret"
     if wanted and now_current is not None and facts.handed_over != now_current.id:
         return Do.HAND_OVER
@@ -206,7 +251,7 @@ def _step(  # noqa: PLR0911 - an ordered list of steps, each with its own condit
     return None
 
 
-def _finish(facts: Facts, pending: Pending) -> Do | None:
+def _finish(spec: APIKeySpec, policy: APIKeyPolicySpec | None, facts: Facts, pending: Pending) -> Do | None:
     match pending.phase:
         case Phase.DRAWN:
             return Do.WRITE if facts.in_force else None
@@ -214,7 +259,9 @@ def _finish(facts: Facts, pending: Pending) -> Do | None:
             return Do.READ_BACK
         case Phase.WRITTEN:
             # Adopted from Vault after a crash: its verifier must be in force before it is handed over.
-            return Do.RECORD if facts.in_force else None
+            # Without a policy nobody can say how long the overlap is.
+            known = policy is not None or pending.number <= spec.revoke_through
+            return Do.RECORD if facts.in_force and known else None
 
 
 def _recorded(
@@ -228,19 +275,12 @@ def _recorded(
     """The status that the step leads to. Ended versions count as recorded only with END."""
     history = list(versions) if step is Do.END else list(facts.status.versions)
     nonce = facts.status.rotate_nonce
-    if step is Do.RECORD and facts.pending is not None and policy is not None:
-        history = [_overlapping(v, policy, facts.now) for v in history]
-        new = facts.pending
-        history.append(
-            KeyVersion(
-                number=new.number,
-                id=new.id,
-                state="Current",
-                issued_at=new.issued_at,
-                vault_version=new.vault_version,
-            )
-        )
-        nonce = spec.rotate_nonce
+    if step is Do.RECORD and facts.pending is not None:
+        revoked = facts.pending.number <= spec.revoke_through
+        if not revoked and policy is not None:
+            history = [_overlapping(v, policy, facts.now) for v in history]
+            nonce = spec.rotate_nonce
+        history.append(_version(facts.pending, facts.now if revoked else None))
     history = _trim(history)
     status = facts.status.model_copy(update={"versions": history, "rotate_nonce": nonce})
     now_current = rotation.current(status)
@@ -252,6 +292,17 @@ def _recorded(
             "current_version": now_current.number if now_current else None,
             "next_rotation": upcoming,
         }
+    )
+
+
+def _version(new: Pending, revoked_at: datetime | None) -> KeyVersion:
+    return KeyVersion(
+        number=new.number,
+        id=new.id,
+        state="Current" if revoked_at is None else "Revoked",
+        issued_at=new.issued_at,
+        vault_version=new.vault_version,
+        ended_at=revoked_at,
     )
 
 

@@ -17,7 +17,7 @@ from sendward.compile.document import account_entry
 from sendward.compile.status import Finding, conditions, programmed
 from sendward.conditions import ConditionType, Reason
 from sendward.controller.documents import Documents, GatewayDocument
-from sendward.controller.findings import Patience, State, carried_over, programmed_finding, worst
+from sendward.controller.findings import Patience, State, is_first, programmed_finding, worst
 from sendward.controller.keysteps import KeySteps
 from sendward.document import Version
 from sendward.graph import effective
@@ -250,7 +250,7 @@ class Accounts:
         facts = self._facts(key, status, context.now, in_force=in_force)
         decision = credentials.decide(key, facts, finalizer=names.FINALIZER in meta.finalizers)
         finding = self._key_finding(key, decision.status, state)
-        desired = self._key_status(context, key, decision.status, meta, finding, problems)
+        desired = self._key_status(context, key, decision, meta, finding, problems)
         back_off = self._steps.retry_in(meta.uid)
         if back_off is not None:
             self._sink.later(context.key, context.now + back_off)
@@ -258,6 +258,8 @@ class Accounts:
             self._sink.step(key, decision, desired, context.namespace_uid)
         if decision.due is not None:
             self._sink.later(context.key, decision.due)
+        if decision.step is None:
+            self._steps.idle(meta.uid)
         if not in_force:
             self._wait_for_key(context, meta.uid)
         if not meta.deleting and not self._ends(decision):
@@ -285,13 +287,14 @@ class Accounts:
         self,
         context: _Context,
         key: EffectiveKey,
-        status: APIKeyStatus,
+        decision: Decision,
         meta: Meta,
         finding: Finding,
         problems: list[Problem],
     ) -> APIKeyStatus:
         hands_over = key.policy is not None and key.policy.spec.hand_over.type == "Secret"
-        extra = _revoked(key.key.spec, status)
+        status = decision.status
+        extra = _revoked(key.key.spec, revoking=decision.revoking)
         found = conditions(
             status.conditions, meta.generation, context.now, [*key.problems, *problems], finding, extra
         )
@@ -347,9 +350,8 @@ class Accounts:
         left = self._patience.left(meta.uid, self._clock.monotonic()) if pending else 0.0
         if left > 0:
             self._sink.later(context.key, context.now + timedelta(seconds=left))
-            old = carried_over(known)
             others_hold = all(c.status == "True" for c in desired.conditions if c.type in _OF_THE_USER)
-            if others_hold or old is None:
+            if others_hold or is_first(known):
                 return
         self._sink.status(meta, desired)
 
@@ -361,12 +363,11 @@ def _invalid(item: Invalid) -> list[Problem]:
     return [Problem(ACCEPTED, Reason.INVALID, "", error) for error in item.errors]
 
 
-def _revoked(spec: APIKeySpec, status: APIKeyStatus) -> list[Finding]:
+def _revoked(spec: APIKeySpec, *, revoking: bool) -> list[Finding]:
     """`Revoked` stands once `revokeThrough` is set: True when no version up to it is live any more."""
     if not spec.revoke_through:
         return []
-    live = [v for v in status.versions if v.number <= spec.revoke_through and v.ended_at is None]
-    if live:
+    if revoking:
         message = "Sent to the sidecars, not acknowledged by all of them yet"
         return [Finding(ConditionType.REVOKED, "False", Reason.REVOCATION_PENDING, message)]
     message = f"Versions up to {spec.revoke_through} are refused by every expected sidecar"

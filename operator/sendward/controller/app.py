@@ -100,7 +100,7 @@ class Operator:
     def _compose(self) -> None:
         documents = self._documents = Documents(self.hub, self._signer, lambda: self.leader.epoch)
         self._view.use(documents)
-        sink = Queued(self._queue, self._statuses, self._steps, self._dirty, self._clock)
+        sink = Queued(self.store, self._queue, self._statuses, self._steps, self._dirty, self._clock)
         self._accounts = Accounts(self.store, documents, self._steps, sink, self._clock, self._patience)
         self._gateways = Gateways(
             self.store,
@@ -275,6 +275,7 @@ class Operator:
         self.metrics.leads(lambda: self.leader.is_leader)
         self._leading = True
         self._patience.started = self._clock.monotonic()
+        self._steps.heard_since = self._clock.now()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run())
             group.create_task(self._events.run())

@@ -197,6 +197,6 @@ class Documents:
         if order is None:  # never was in this document
             return Ack.ALL
         state = self.acknowledgement(found, part, order, pods, now)
-        if state is Ack.ALL and found.persisted.get(part, (0, 0)) < order:
+        if state in (Ack.ALL, Ack.NONE_EXPECTED) and found.persisted.get(part, (0, 0)) < order:
             return Ack.PENDING
         return state

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from sendward.compile.status import Finding, programmed
 from sendward.conditions import ConditionType, Reason
 from sendward.graph.acknowledgement import Ack, Rejected
-from sendward.resources.status import Condition, Status
+from sendward.resources.status import Status
 
 State = Ack | Rejected
 
@@ -61,10 +61,6 @@ class Patience:
         return max(until - now, 0.0)
 
 
-def carried_over(status: Status) -> Finding | None:
-    """The `Programmed` that stands in a status now."""
-    found: Sequence[Condition] = [c for c in status.conditions if c.type == ConditionType.PROGRAMMED]
-    if not found:
-        return None
-    old = found[0]
-    return Finding(ConditionType.PROGRAMMED, old.status, Reason(old.reason), old.message)
+def is_first(status: Status) -> bool:
+    """Whether the object has no `Programmed` condition yet."""
+    return all(condition.type != ConditionType.PROGRAMMED for condition in status.conditions)

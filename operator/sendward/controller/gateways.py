@@ -280,9 +280,8 @@ class Gateways:
         """The object is gone without our finalizer: clean up what carries its uid, pods gone first."""
         for found in self._documents:
             if (found.namespace, found.name) == (key.namespace, key.name):
-                if found.gateway is not None and not found.gateway.deleted:
-                    _deny_all(found)
-                elif not self._store.pods_of(key.namespace, key.name):
+                _deny_all(found)
+                if not self._store.pods_of(key.namespace, key.name):
                     await self._remove_all(found.uid)
 
     async def _remove_all(self, uid: str) -> None:
@@ -297,7 +296,7 @@ class Gateways:
 
 
 def _deny_all(found: GatewayDocument) -> None:
-    if found.gateway is not None:
+    if found.gateway is not None and not found.gateway.deleted:
         found.set_gateway(msgspec.structs.replace(found.gateway, deleted=True))
 
 

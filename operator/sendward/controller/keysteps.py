@@ -24,8 +24,8 @@ from sendward.compile import rotation
 from sendward.compile.credentials import Decision, Do, Facts, Pending, Phase
 from sendward.compile.objects import hand_over_secret
 from sendward.conditions import EventReason
-from sendward.document import Key
-from sendward.errors import Conflict, SendwardError, Unavailable
+from sendward.document import Key, Version
+from sendward.errors import Conflict, Forbidden, NotFound, Rejected, SendwardError, Unavailable
 from sendward.graph.effective import EffectiveKey
 from sendward.resources.base import Meta
 from sendward.resources.status import APIKeyStatus
@@ -41,6 +41,7 @@ class KeyState:
 
     pending: Pending | None = None
     digests: dict[str, str] = field(default_factory=dict)
+    loaded: dict[str, Version] = field(default_factory=dict)  # by id, accepted by an earlier leader
     cas: int | None = None  # the KV version that the next write follows; None: take the status's
     handed_over: str = ""  # version id in the hand-over Secret
     error: str = ""
@@ -62,6 +63,7 @@ class KeySteps:
         self._clock = clock
         self._states: dict[str, KeyState] = {}
         self._last_used: dict[tuple[str, str], datetime] = {}  # gateway uid, version id
+        self.heard_since = clock.now()  # from when on the guards report their usage here
 
     def state(self, uid: str) -> KeyState:
         """What is known of a key."""
@@ -77,8 +79,28 @@ class KeySteps:
 
     def load(self, key: Key) -> None:
         """Take over the verifiers of a key from a verified shard."""
-        digests = self.state(key.uid).digests
-        digests.update({version.id: version.digest for version in key.versions if version.digest})
+        state = self.state(key.uid)
+        for version in key.versions:
+            if version.digest:
+                state.digests[version.id] = version.digest
+            if not version.revoked:
+                state.loaded[version.id] = version
+
+    def begin(self, uid: str, step: Do | None) -> None:
+        """A step of the key is queued: no other one begins before it is done.
+
+        From here on a version may reach Vault at any moment, so its verifier stays published.
+        """
+        state = self.state(uid)
+        state.busy = True
+        if step is Do.WRITE and state.pending is not None:
+            state.pending = _phase(state.pending, Phase.UNCERTAIN)
+
+    def idle(self, uid: str) -> None:
+        """Nothing is to be done for the key: a fault of a step that is not needed any more is history."""
+        state = self.state(uid)
+        if not state.busy:
+            state.error, state.failures, state.retry_at = "", 0, 0.0
 
     def used(self, gateway_uid: str, last: Mapping[str, int]) -> None:
         """Last use per version id, Unix seconds, as the guards of a gateway report it."""
@@ -95,24 +117,24 @@ class KeySteps:
             for version in status.versions
             if (times := [t for g in gateways if (t := self._last_used.get((g, version.id))) is not None])
         }
-        recorded = {version.id for version in status.versions}
-        own = state.pending.id if state.pending else ""
+        known = {version.id for version in status.versions} | {state.pending.id if state.pending else ""}
         return Facts(
             status=status,
             pending=state.pending,
             digests=state.digests,
             last_used=last_used,
             in_force=in_force,
-            unrecorded=any(known not in recorded and known != own for known in state.digests),
+            unrecorded=tuple(version for version in state.loaded.values() if version.id not in known),
             handed_over=state.handed_over,
+            heard_since=self.heard_since,
             now=now,
         )
 
     async def run(
         self, key: EffectiveKey, decision: Decision, status: APIKeyStatus, namespace_uid: str
     ) -> None:
-        """Carry out one step. `status`: what to write with it, conditions included. Never raises a
-        SendwardError: it is kept, and the key backs off.
+        """Carry out one step. `status`: what to write with it, conditions included. Raises nothing: a
+        fault is kept, and the key backs off.
         """
         state = self.state(key.key.meta.uid)
         state.busy = True
@@ -122,22 +144,22 @@ class KeySteps:
             state.retry_at = self._clock.monotonic() + 0.1
             _log.debug("step met a conflict", key=str(key.key.meta.key), cause=str(conflict))
         except SendwardError as error:
-            state.failures += 1
-            delay = min(_FIRST_RETRY * 2 ** (state.failures - 1), _LAST_RETRY) * random.uniform(0.7, 1.3)  # noqa: S311  # jitter
-            wanted = error.retry_after if isinstance(error, Unavailable) else None
-            state.retry_at = self._clock.monotonic() + max(delay, wanted or 0.0)
-            state.error = str(error)
-            _log.warning(
-                "step failed",
-                key=str(key.key.meta.key),
-                step=decision.step.name if decision.step else "",
-                cause=str(error),
-                retry_seconds=round(delay, 1),
-            )
+            self._failed(state, str(error), error.retry_after if isinstance(error, Unavailable) else None)
+            _log.warning("step failed", key=str(key.key.meta.key), step=str(decision.step), cause=str(error))
+        except Exception as error:  # noqa: BLE001 - a bug with one key must not be tried in a tight loop
+            self._failed(state, f"internal error ({type(error).__name__})")
+            _log.error("step broke", key=str(key.key.meta.key), step=str(decision.step), exc_info=error)
         else:
             state.error, state.failures, state.retry_at = "", 0, 0.0
         finally:
             state.busy = False
+
+    def _failed(self, state: KeyState, cause: str, wanted: float | None = None) -> None:
+        state.failures += 1
+        delay = min(_FIRST_RETRY * 2.0 ** min(state.failures - 1, 10), _LAST_RETRY)
+        delay *= random.uniform(0.7, 1.3)  # noqa: S311 - jitter
+        state.retry_at = self._clock.monotonic() + max(delay, wanted or 0.0)
+        state.error = cause
 
     async def _do(self, key: EffectiveKey, decision: Decision, status: APIKeyStatus, path: str) -> None:
         meta, state = key.key.meta, self.state(key.key.meta.uid)
@@ -145,7 +167,7 @@ class KeySteps:
             case Do.ADD_FINALIZER:
                 await self._statuses.set_finalizer(meta, present=True)
             case Do.READ_DIGESTS:
-                state.digests.update(await self._credentials.digests(path, status))
+                await self._read_digests(state, path, status)
             case Do.READ_BACK:
                 await self._read_back(state, meta, path, status)
             case Do.DRAW:
@@ -158,15 +180,24 @@ class KeySteps:
             case Do.END:
                 await self._end(state, meta, status, path)
             case Do.HAND_OVER:
-                now_current = rotation.current(status)
-                if now_current is not None:
-                    await self._hand_over(key, now_current.id, path)
+                await self._hand_over_again(key, status, path)
+            case Do.TAKE_BACK:
+                await self._take_back(state, meta)
             case Do.DESTROY:
                 await self._destroy(meta, status, path)
             case Do.PURGE:
                 await self._purge(meta, path)
             case None:
                 return
+
+    async def _read_digests(self, state: KeyState, path: str, status: APIKeyStatus) -> None:
+        state.digests.update(await self._credentials.digests(path, status))
+        for version in status.versions:
+            if version.state in ("Current", "Previous") and version.id not in state.digests:
+                raise NotFound(
+                    f"version {version.number} ({version.id}) is gone from Vault, and no document holds its "
+                    f"verifier. Set spec.revokeThrough: {version.number} to have another one issued"
+                )
 
     async def _read_back(self, state: KeyState, meta: Meta, path: str, status: APIKeyStatus) -> None:
         kv_version, found = await self._credentials.read_back(path, meta.uid, status)
@@ -175,6 +206,7 @@ class KeySteps:
             state.pending = found
         elif state.pending is not None:  # the lost write did not happen
             state.pending = _phase(state.pending, Phase.DRAWN)
+        state.loaded.clear()
         recorded = {version.id for version in status.versions}
         state.digests = {known: digest for known, digest in state.digests.items() if known in recorded}
 
@@ -188,10 +220,9 @@ class KeySteps:
             written = await self._credentials.write(path, meta.uid, pending, cas)
         except Conflict:
             # Somebody wrote: ourselves before a crash, or a stranger. Reading back tells which.
-            state.pending = _phase(pending, Phase.UNCERTAIN)
             return
-        except Unavailable:
-            state.pending = _phase(pending, Phase.UNCERTAIN)
+        except (Forbidden, Rejected, NotFound):
+            state.pending = _phase(pending, Phase.DRAWN)
             raise
         state.cas = None
         state.pending = _phase(pending, Phase.WRITTEN, written)
@@ -202,27 +233,41 @@ class KeySteps:
         pending, meta = state.pending, key.key.meta
         if pending is None:
             return
-        await self._hand_over(key, pending.id, path)
+        revoked = pending.number <= key.key.spec.revoke_through
+        if not revoked:
+            await self._hand_over(key, pending.id, pending.vault_version, path)
         await self._statuses.write(meta, status)
         state.digests[pending.id] = pending.digest
         state.pending = None
         self._credentials.forget(meta.uid)
-        if pending.number == 1:
+        if revoked:
+            note = f"Version {pending.number} ({pending.id}) is revoked"
+            self._events.emit(meta, EventReason.KEY_REVOKED, note)
+        elif pending.number == 1:
             self._events.emit(meta, EventReason.KEY_ISSUED, f"Version 1 ({pending.id}) was issued")
         else:
             note = f"Version {pending.number} ({pending.id}) was issued: {decision.why or 'Recovered'}"
             self._events.emit(meta, EventReason.KEY_ROTATED, note)
 
-    async def _hand_over(self, key: EffectiveKey, version_id: str, path: str) -> None:
+    async def _hand_over(self, key: EffectiveKey, version_id: str, kv_version: int, path: str) -> None:
         """Bring the hand-over Secret to a version, when the policy asks for one."""
         meta = key.key.meta
         if key.policy is None or key.policy.spec.hand_over.type != "Secret":
             return
-        values = await self._credentials.hand_over_values(path, meta.uid, version_id)
+        values = await self._credentials.hand_over_values(path, meta.uid, version_id, kv_version)
         secret = hand_over_secret(meta, values)
         secret["metadata"]["annotations"][ANNOTATION_VERSION] = version_id
         await self._objects.ensure(kinds.SECRET, secret, meta.uid)
         self.state(meta.uid).handed_over = version_id
+
+    async def _hand_over_again(self, key: EffectiveKey, status: APIKeyStatus, path: str) -> None:
+        now_current = rotation.current(status)
+        if now_current is not None:
+            await self._hand_over(key, now_current.id, now_current.vault_version, path)
+
+    async def _take_back(self, state: KeyState, meta: Meta) -> None:
+        await self._objects.remove(_hand_over_target(meta))
+        state.handed_over = ""
 
     async def _end(self, state: KeyState, meta: Meta, status: APIKeyStatus, path: str) -> None:
         """Destroy what ended, then say so. Vault down does not hold up the word `Revoked`."""
@@ -234,8 +279,7 @@ class KeySteps:
         except SendwardError as error:
             _log.warning("ended versions not destroyed yet", key=str(meta.key), cause=str(error))
         if rotation.current(status) is None:
-            await self._objects.remove(_hand_over_target(meta))
-            state.handed_over = ""
+            await self._take_back(state, meta)
         await self._statuses.write(meta, status)
         for version in ended:
             reason = EventReason.KEY_REVOKED if version.state == "Revoked" else EventReason.KEY_RETIRED

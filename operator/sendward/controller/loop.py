@@ -47,14 +47,21 @@ class Queued:
     """The sink of passes: statuses are coalesced per object, steps run once per key."""
 
     def __init__(
-        self, queue: WorkQueue, statuses: Statuses, steps: KeySteps, dirty: Dirty, clock: Clock
+        self,
+        store: Store,
+        queue: WorkQueue,
+        statuses: Statuses,
+        steps: KeySteps,
+        dirty: Dirty,
+        clock: Clock,
     ) -> None:
+        self._store = store
         self._queue = queue
         self._statuses = statuses
         self._steps = steps
         self._dirty = dirty
         self._clock = clock
-        self._wanted: dict[ObjectKey, tuple[Meta, Status]] = {}
+        self._wanted: dict[ObjectKey, tuple[Meta, Status, bytes]] = {}  # and the status that it follows
 
     def later(self, key: ObjectKey, when: datetime) -> None:
         self._dirty.later(key, when)
@@ -63,14 +70,23 @@ class Queued:
         self._dirty.waits(gateway_uid, key)
 
     def status(self, meta: Meta, status: Status) -> None:
+        record = self._store.get(meta.key)
+        base = record.status if record is not None else b""
         if meta.key in self._wanted:
-            self._wanted[meta.key] = (meta, status)
+            self._wanted[meta.key] = (meta, status, base)
         elif self._statuses.differs(meta, status):
-            self._wanted[meta.key] = (meta, status)
+            self._wanted[meta.key] = (meta, status, base)
             self._queue.put(Priority.STATUS, lambda: self._write(meta.key))
 
     async def _write(self, key: ObjectKey) -> None:
-        meta, status = self._wanted.pop(key)
+        meta, status, base = self._wanted.pop(key)
+        record = self._store.get(key)
+        if record is None:
+            return
+        if record.status != base:
+            # A step recorded something meanwhile: this status does not know of it, and must not undo it.
+            self._dirty.mark(key)
+            return
         try:
             await self._statuses.write(meta, status)
         except Conflict:
@@ -80,7 +96,7 @@ class Queued:
             self._dirty.later(key, self._clock.now() + _RETRY)
 
     def step(self, key: EffectiveKey, decision: Decision, status: APIKeyStatus, namespace_uid: str) -> None:
-        self._steps.state(key.key.meta.uid).busy = True
+        self._steps.begin(key.key.meta.uid, decision.step)
         urgent = decision.step in (Do.END, Do.PURGE)
         meta = key.key.meta
 
@@ -204,13 +220,18 @@ class Loop:
 
     async def _store_part(self, slot: tuple[str, str]) -> None:
         found, envelope = self._unstored[slot]
+        if self._documents.get(found.uid) is not found:  # the gateway is gone
+            del self._unstored[slot]
+            return
         secret = document_secret(found.namespace, found.name, found.uid, envelope.part, encode(envelope))
         try:
             await self._objects.ensure(kinds.SECRET, secret, found.uid)
         except SendwardError as error:
             _log.warning("document part not stored", gateway=found.name, part=envelope.part, cause=str(error))
-            await asyncio.sleep(_RETRY.total_seconds())
-            self._queue.put(Priority.DOCUMENT, lambda: self._store_part(slot))
+            # Not asleep in here: a namespace whose Secrets are refused must not occupy all workers.
+            asyncio.get_running_loop().call_later(
+                _RETRY.total_seconds(), self._queue.put, Priority.DOCUMENT, lambda: self._store_part(slot)
+            )
             return
         self._documents.stored(found, envelope)
         self._dirty.release(found.uid)
