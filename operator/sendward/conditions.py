@@ -1,77 +1,130 @@
-"""The closed vocabulary of conditions: types and reasons, documented here and nowhere else.
+"""The closed vocabulary of conditions and Events, documented here; `docs/conditions.md` is made from it.
 
-`Accepted` the object itself is sound; `ResolvedRefs` what it names exists; `Programmed` every
-expected sidecar acknowledged it; `Ready` all of these. `Reconciling` and `Stalled` stand only while
-something is abnormal, as kstatus reads them.
+Each member carries its meaning, and a reason also the condition that it stands in. `Ready`, `Stalled`
+and `Reconciling` repeat the reason of the condition that failed first.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 
-class ConditionType(StrEnum):
+class _Documented(StrEnum):
+    """Equal to its word. `meaning`: a sentence for people; `stands_in`: "Type=Status" of the condition."""
+
+    meaning: str
+    stands_in: str
+
+    def __new__(cls, word: str, meaning: str = "", stands_in: str = "") -> Self:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.meaning = meaning
+        member.stands_in = stands_in
+        return member
+
+
+class ConditionType(_Documented):
     """Types of conditions on our kinds."""
 
-    ACCEPTED = "Accepted"
-    RESOLVED_REFS = "ResolvedRefs"
-    PROGRAMMED = "Programmed"
-    READY = "Ready"
-    RECONCILING = "Reconciling"
-    STALLED = "Stalled"
-    REVOKED = "Revoked"  # APIKey: versions were revoked, and every expected guard acknowledged it
-    NETWORK_POLICY_SOUND = "NetworkPolicySound"  # MessagingGateway: False names a lint problem
+    ACCEPTED = "Accepted", "The object itself is sound, and its namespace is onboarded."
+    RESOLVED_REFS = "ResolvedRefs", "Everything that it names exists and is sound."
+    PROGRAMMED = "Programmed", "Every expected sidecar acknowledged it. Not on policies."
+    READY = "Ready", "All of the above."
+    RECONCILING = "Reconciling", "Only while work is under way that needs nobody's help."
+    STALLED = "Stalled", "Only while nothing but a change by the user helps."
+    REVOKED = "Revoked", "APIKey, once spec.revokeThrough is set: no version up to it is accepted any more."
+    NETWORK_POLICY_SOUND = "NetworkPolicySound", "MessagingGateway: False names a lint problem."
 
 
-class Reason(StrEnum):
+class Reason(_Documented):
     """Reasons; CamelCase, never reused for another meaning."""
 
-    # True
-    ACCEPTED = "Accepted"  # the object is sound
-    RESOLVED = "Resolved"  # every reference is
-    PROGRAMMED = "Programmed"  # every expected sidecar acknowledged this generation
-    READY = "Ready"
-    SUSPENDED = "Suspended"  # SenderAccount: enforced as declared, all its messages are refused
-    REVOKED = "Revoked"
-    SOUND = "Sound"
-    # Accepted=False
-    INVALID = "Invalid"  # the object breaks a rule of its schema
-    NAMESPACE_NOT_ONBOARDED = "NamespaceNotOnboarded"
-    DUPLICATE = "Duplicate"  # two entries that must differ are equal
-    # ResolvedRefs=False
-    NOT_FOUND = "NotFound"  # a reference dangles
-    REFERENCE_INVALID = "ReferenceInvalid"  # it names an object that is itself not accepted
-    UNKNOWN_OPERATION = "UnknownOperation"  # an operation that the gateway does not have
-    NO_POLICY = "NoPolicy"  # an APIKey without an APIKeyPolicy: refused
-    NO_GATEWAY = "NoGateway"  # an account whose gateways are all missing
-    # Programmed=False
-    PENDING = "Pending"  # not yet acknowledged by every expected sidecar
-    NO_SIDECARS = "NoSidecars"  # no ready pod of the gateway
-    DOCUMENT_REJECTED = "DocumentRejected"  # a guard refused it; the previous one stays
-    DOCUMENT_TOO_LARGE = "DocumentTooLarge"  # a shard is over its bound
-    CERTIFICATE_MISSING = "CertificateMissing"
-    VAULT_UNAVAILABLE = "VaultUnavailable"
-    INTERNAL_ERROR = "InternalError"
-    REVOCATION_PENDING = "RevocationPending"  # Revoked=False: sent, not acknowledged everywhere
-    KEY_HELD = "KeyHeld"  # all versions revoked and the policy says Hold
-    # Reconciling=True / Stalled=True
-    PROGRESSING = "Progressing"
-    DELETING = "Deleting"
-    # NetworkPolicySound=False
-    DNS_CUT_OFF = "DNSCutOff"
-    OPEN_TO_WORLD = "OpenToWorld"  # 0.0.0.0/0 or ::/0, or their union, without allowAnySource
-    NO_SOURCES = "NoSources"  # nothing may connect
-    CIDRS_COLLAPSED = "TooManyCIDRs"  # over the bound: the gateway's own CIDRs are used
+    ACCEPTED = "Accepted", "The object is sound.", "Accepted=True"
+    RESOLVED = "Resolved", "Every reference is.", "ResolvedRefs=True"
+    PROGRAMMED = "Programmed", "Every expected sidecar acknowledged this generation.", "Programmed=True"
+    READY = "Ready", "Nothing is missing.", "Ready=True"
+    SUSPENDED = (
+        "Suspended",
+        "SenderAccount: enforced as declared, all its messages are refused.",
+        "Ready=True",
+    )
+    REVOKED = "Revoked", "Every expected sidecar refuses the revoked versions.", "Revoked=True"
+    SOUND = "Sound", "The NetworkPolicy has no lint problem.", "NetworkPolicySound=True"
+
+    INVALID = "Invalid", "The object breaks a rule of its schema.", "Accepted=False"
+    NAMESPACE_NOT_ONBOARDED = (
+        "NamespaceNotOnboarded",
+        "The namespace lacks the label that `sendward onboard` prints.",
+        "Accepted=False",
+    )
+    DUPLICATE = "Duplicate", "Two entries that must differ are equal.", "Accepted=False"
+
+    NOT_FOUND = "NotFound", "A reference dangles.", "ResolvedRefs=False"
+    REFERENCE_INVALID = (
+        "ReferenceInvalid",
+        "A reference names an object that cannot be used as it is.",
+        "ResolvedRefs=False",
+    )
+    UNKNOWN_OPERATION = (
+        "UnknownOperation",
+        "An operation that no gateway of the account has.",
+        "ResolvedRefs=False",
+    )
+    NO_POLICY = "NoPolicy", "An APIKey without a usable APIKeyPolicy: it is refused.", "ResolvedRefs=False"
+    NO_GATEWAY = "NoGateway", "An account none of whose gateways can be used.", "ResolvedRefs=False"
+
+    PENDING = "Pending", "Not yet acknowledged by every expected sidecar.", "Programmed=False"
+    NO_SIDECARS = "NoSidecars", "The gateway has no ready pod with a sidecar.", "Programmed=False"
+    DOCUMENT_REJECTED = (
+        "DocumentRejected",
+        "A guard refused a part of the document; it keeps the previous one.",
+        "Programmed=False",
+    )
+    DOCUMENT_TOO_LARGE = "DocumentTooLarge", "A shard is over its bound.", "Programmed=False"
+    CERTIFICATE_MISSING = (
+        "CertificateMissing",
+        "Vault PKI did not issue a server certificate, and none that is valid is there.",
+        "Programmed=False",
+    )
+    VAULT_UNAVAILABLE = "VaultUnavailable", "A step of the key's life is being retried.", "Programmed=False"
+    INTERNAL_ERROR = "InternalError", "The object could not be compiled.", "Programmed=False"
+    KEY_HELD = (
+        "KeyHeld",
+        "All versions are revoked, and the policy says Hold: change spec.rotateNonce to issue one.",
+        "Programmed=False",
+    )
+    REVOCATION_PENDING = "RevocationPending", "Sent, not yet acknowledged everywhere.", "Revoked=False"
+
+    PROGRESSING = "Progressing", "Work is under way; the message says which.", "Reconciling=True"
+    DELETING = "Deleting", "The object is being deleted.", "Reconciling=True"
+
+    DNS_CUT_OFF = (
+        "DNSCutOff",
+        "spec.egress reaches no resolver, so the guard cannot find the hub.",
+        "NetworkPolicySound=False",
+    )
+    OPEN_TO_WORLD = (
+        "OpenToWorld",
+        "0.0.0.0/0 or ::/0, or CIDRs that add up to it, without allowAnySource.",
+        "NetworkPolicySound=False",
+    )
+    NO_SOURCES = "NoSources", "No client may connect.", "NetworkPolicySound=False"
+    CIDRS_COLLAPSED = (
+        "TooManyCIDRs",
+        "The accounts' CIDRs are over the bound: the NetworkPolicy admits the gateway's own instead.",
+        "NetworkPolicySound=False",
+    )
 
 
-class EventReason(StrEnum):
+class EventReason(_Documented):
     """Reasons of Events; past tense for what is done."""
 
-    KEY_ISSUED = "KeyIssued"
-    KEY_ROTATED = "KeyRotated"
-    KEY_RETIRED = "KeyRetired"
-    KEY_REVOKED = "KeyRevoked"
-    CERTIFICATE_ISSUED = "CertificateIssued"
-    DRIFT_REPAIRED = "DriftRepaired"
-    DOCUMENT_REJECTED = "DocumentRejected"
-    VAULT_FAILED = "VaultFailed"
+    KEY_ISSUED = "KeyIssued", "The first version of a key was issued."
+    KEY_ROTATED = "KeyRotated", "A further version was issued; the message says why."
+    KEY_RETIRED = "KeyRetired", "A version is retired: every expected sidecar refuses it."
+    KEY_REVOKED = "KeyRevoked", "A version, or all of a deleted key, is revoked."
+    CERTIFICATE_ISSUED = "CertificateIssued", "A server certificate was issued by Vault PKI."
+    DRIFT_REPAIRED = "DriftRepaired", "Somebody changed an object that Sendward owns; it was put back."
+    DOCUMENT_REJECTED = "DocumentRejected", "A guard refused a part of the document."
+    VAULT_FAILED = "VaultFailed", "A call to Vault failed."

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import typer
 
-from sendward.cli import install, keys, vault
+from sendward.cli import install, keys, reference, vault
 
-app = typer.Typer(
-    name="sendward", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False
-)
+app = typer.Typer(name="sendward", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
 app.command("install")(install.install)
 app.command("onboard")(install.onboard)
 app.command("crds")(install.crds)
+app.command("reference")(reference.reference)
 app.add_typer(vault.app, name="vault")
 app.add_typer(keys.app, name="keys")
 
