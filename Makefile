@@ -40,8 +40,10 @@ test-unit: venv ## the tests that need no server
 
 .PHONY: test-lab
 test-lab: venv prerequisites lab ## the tests on real servers, in namespaces of their own
-	@echo "== lab tests"
-	$(ENTER) $(RUN) -m pytest -q -m lab --durations=10
+	@echo "== lab tests: single parts on real servers"
+	$(ENTER) $(RUN) -m pytest -q -m lab --ignore tests/e2e --durations=5
+	@echo "== lab tests: the whole product on a lab of its own"
+	$(ENTER) $(RUN) -m pytest -q -m lab tests/e2e --durations=10
 
 .PHONY: bench
 bench: venv prerequisites lab ## measure, beside the figures to reach
