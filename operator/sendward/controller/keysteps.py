@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -32,6 +32,7 @@ from sendward.resources.status import APIKeyStatus
 
 ANNOTATION_VERSION = "sendward.io/key-version"
 _FIRST_RETRY, _LAST_RETRY = 0.5, 60.0  # seconds
+_FRESH = timedelta(minutes=1)  # of a drawn version
 _log = structlog.get_logger(__name__)
 
 
@@ -95,6 +96,10 @@ class KeySteps:
         state.busy = True
         if step is Do.WRITE and state.pending is not None:
             state.pending = _phase(state.pending, Phase.UNCERTAIN)
+            # Acknowledgements may have taken long: the overlap begins when the holder can have the version.
+            now = self._clock.now().replace(microsecond=0)
+            if now - state.pending.issued_at > _FRESH:
+                state.pending = replace(state.pending, issued_at=now)
 
     def idle(self, uid: str) -> None:
         """Nothing is to be done for the key: a fault of a step that is not needed any more is history."""
@@ -314,7 +319,7 @@ class KeySteps:
 
 
 def _phase(pending: Pending, phase: Phase, vault_version: int = 0) -> Pending:
-    return Pending(pending.number, pending.id, pending.digest, phase, pending.issued_at, vault_version)
+    return replace(pending, phase=phase, vault_version=vault_version)
 
 
 def _destroyed(status: APIKeyStatus) -> APIKeyStatus:

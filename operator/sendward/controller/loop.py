@@ -154,7 +154,7 @@ class Loop:
         while True:
             await self._wait()
             if self._leads():
-                await self._pass(self._dirty.take())
+                await self.work_once()
 
     def start_over(self) -> None:
         """Look at everything that is declared, and at what stands in a document without being so."""
@@ -179,7 +179,9 @@ class Loop:
             size = len(self._dirty)
             await asyncio.sleep(HOLD_OFF / 4)
 
-    async def _pass(self, taken: set[ObjectKey]) -> None:
+    async def work_once(self) -> None:
+        """One pass over everything that is dirty or due."""
+        taken = self._dirty.take()
         began = self._clock.monotonic()
         by_kind: dict[str, list[ObjectKey]] = {}
         for key in sorted(taken, key=lambda key: (key.kind, key.namespace, key.name)):

@@ -49,8 +49,12 @@ class WorkQueue:
 
     async def _work(self) -> None:
         while True:
-            _, _, job = await self._queue.get()
-            try:
-                await job()
-            except Exception as error:  # noqa: BLE001 - one job's bug must not end the others
-                _log.error("job failed", error=type(error).__name__, exc_info=error)
+            await self.work_one()
+
+    async def work_one(self) -> None:
+        """Wait for a job and do it."""
+        _, _, job = await self._queue.get()
+        try:
+            await job()
+        except Exception as error:  # noqa: BLE001 - one job's bug must not end the others
+            _log.error("job failed", error=type(error).__name__, exc_info=error)
