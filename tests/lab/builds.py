@@ -86,6 +86,7 @@ BUILDS: tuple[Build, ...] = (
     Build("vault", "vault", "github.com/hashicorp/vault", 9, tags="minimal"),
     Build("cyclonus", "cyclonus", "github.com/mattfenwick/cyclonus/cmd/cyclonus", 1),
     Build("kstatus-check", "kstatus", ".", 0.5),
+    Build("load", "load", ".", 0.5),
 )
 """Literal list; the order is the order of building (the Kubernetes ones share Go's build cache)."""
 

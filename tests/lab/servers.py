@@ -1,7 +1,7 @@
 """`Lab`: etcd, kube-apiserver, kube-controller-manager and Vault as processes in the lab's namespaces.
 
-Calls block; from a coroutine use `asyncio.to_thread`. Data lies on a tmpfs below the lab's folder, logs
-beside it.
+Calls block; from a coroutine use `asyncio.to_thread`. Data lies below the lab's folder, on a tmpfs unless
+etcd is to sync to a real disk; logs lie beside it.
 """
 
 import os
@@ -58,7 +58,8 @@ class Lab:
         self.directory = Path(tempfile.mkdtemp(prefix="lab-"))
         self._data = self.directory / "data"
         self._data.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", str(self._data)], check=True)
+        if not fsync:
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", str(self._data)], check=True)
         self.apiserver_url = f"https://{BRIDGE_ADDRESS}:{APISERVER_PORT}"
         self._ca = CertificateAuthority(self.directory, "sendward-lab-ca")
         self._files = kubernetes_api.write_files(self.directory, self._ca, self.apiserver_url)
@@ -153,7 +154,8 @@ class Lab:
             if name in self._servers:
                 self._servers[name].process.stop()
         self._servers.clear()
-        subprocess.run(["umount", "-l", str(self._data)], check=True)
+        if not self._fsync:
+            subprocess.run(["umount", "-l", str(self._data)], check=True)
         shutil.rmtree(self.directory)
 
     def kill(self, name: str) -> None:

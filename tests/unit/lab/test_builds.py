@@ -47,7 +47,9 @@ def test_the_key_follows_flags_and_package(change: dict[str, str]) -> None:
 def test_every_module_folder_is_built_and_complete() -> None:
     assert {build.module for build in builds.BUILDS} == {path.name for path in builds.MODULES.iterdir()}
     for build in builds.BUILDS:
-        assert (builds.MODULES / build.module / "go.sum").stat().st_size > 0
+        module = builds.MODULES / build.module
+        if "require" in (module / "go.mod").read_text():
+            assert (module / "go.sum").stat().st_size > 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,3 @@
+module sendward.io/load
+
+go 1.25
