@@ -34,6 +34,10 @@ class ConditionType(_Documented):
     RECONCILING = "Reconciling", "Only while work is under way that needs nobody's help."
     STALLED = "Stalled", "Only while nothing but a change by the user helps."
     REVOKED = "Revoked", "APIKey, once spec.revokeThrough is set: no version up to it is accepted any more."
+    SIDECARS_IN_CONTACT = (
+        "SidecarsInContact",
+        "MessagingGateway: False names ready pods that the hub has lost; they enforce what they have.",
+    )
     NETWORK_POLICY_SOUND = "NetworkPolicySound", "MessagingGateway: False names a lint problem."
 
 
@@ -51,6 +55,7 @@ class Reason(_Documented):
     )
     REVOKED = "Revoked", "Every expected sidecar refuses the revoked versions.", "Revoked=True"
     SOUND = "Sound", "The NetworkPolicy has no lint problem.", "NetworkPolicySound=True"
+    IN_CONTACT = "InContact", "The hub hears of every ready pod.", "SidecarsInContact=True"
 
     INVALID = "Invalid", "The object breaks a rule of its schema.", "Accepted=False"
     NAMESPACE_NOT_ONBOARDED = (
@@ -58,7 +63,6 @@ class Reason(_Documented):
         "The namespace lacks the label that `sendward onboard` prints.",
         "Accepted=False",
     )
-    DUPLICATE = "Duplicate", "Two entries that must differ are equal.", "Accepted=False"
 
     NOT_FOUND = "NotFound", "A reference dangles.", "ResolvedRefs=False"
     REFERENCE_INVALID = (
@@ -97,8 +101,12 @@ class Reason(_Documented):
     REVOCATION_PENDING = "RevocationPending", "Sent, not yet acknowledged everywhere.", "Revoked=False"
 
     PROGRESSING = "Progressing", "Work is under way; the message says which.", "Reconciling=True"
-    DELETING = "Deleting", "The object is being deleted.", "Reconciling=True"
 
+    OUT_OF_CONTACT = (
+        "OutOfContact",
+        "The hub has not heard of a ready pod for 15 s; the message says since when.",
+        "SidecarsInContact=False",
+    )
     DNS_CUT_OFF = (
         "DNSCutOff",
         "spec.egress reaches no resolver, so the guard cannot find the hub.",

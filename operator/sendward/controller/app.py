@@ -31,6 +31,7 @@ from sendward.apply.statuses import Statuses
 from sendward.apply.vault import VaultClient
 from sendward.apply.vault_auth import JWTLogin, KubernetesLogin
 from sendward.clock import SystemClock
+from sendward.conditions import EventReason
 from sendward.controller import handlers
 from sendward.controller.accounts import Accounts
 from sendward.controller.dirty import Dirty
@@ -167,16 +168,25 @@ class Operator:
         if found is None:
             self._key_drifted(owner, target)
             return
+        gateway = ObjectKey("MessagingGateway", found.namespace, found.name)
+        self._tell_drift(gateway, target)
         prefix = names.document_secret(found.name, "")
         if target.name == names.tls_secret(found.name):
             self._gateways.lost_tls(owner)
         elif target.kind == kinds.SECRET and target.name.startswith(prefix):
             self._loop.restore_part(owner, target.name.removeprefix(prefix))
-        self._dirty.touch(ObjectKey("MessagingGateway", found.namespace, found.name))
+        self._dirty.touch(gateway)
+
+    def _tell_drift(self, owner: ObjectKey, target: Target) -> None:
+        record = self.store.get(owner)
+        if record is not None and not record.meta.deleting:
+            note = f"{target.kind.kind} {target.name} was changed or deleted by somebody else: restored"
+            self._events.emit(record.meta, EventReason.DRIFT_REPAIRED, note, "Warning")
 
     def _key_drifted(self, owner: str, target: Target) -> None:
         for record in self.store.group(target.namespace).keys.values():
             if record.meta.uid == owner:
+                self._tell_drift(record.meta.key, target)
                 self._steps.state(owner).handed_over = ""
                 self._dirty.mark(record.meta.key)
 

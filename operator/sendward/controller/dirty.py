@@ -12,6 +12,7 @@ from sendward.clock import Clock
 from sendward.graph.store import Group, Store
 from sendward.resources.api_key import APIKeySpec
 from sendward.resources.base import ObjectKey, Resource
+from sendward.resources.sender_account import SenderAccountSpec
 
 POLICIES = ("APIKeyPolicy", "RateLimitPolicy")
 
@@ -43,6 +44,10 @@ class Dirty:
         group = self._store.group(key.namespace)
         if key.kind == "MessagingGateway":
             self._accounts(key.namespace, group.accounts_of_gateway.get(key.name, ()))
+        elif key.kind == "SenderAccount":  # its source CIDRs are part of the gateways' NetworkPolicies
+            record = group.accounts.get(key.name)
+            if record is not None and isinstance(record.item, Resource):
+                self.touch_gateways(key.namespace, record.item.spec)
         elif key.kind in POLICIES:
             self._accounts(key.namespace, group.accounts)
         elif key.kind == "APIKey":
@@ -99,6 +104,10 @@ class Dirty:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    def touch_gateways(self, namespace: str, spec: SenderAccountSpec) -> None:
+        """Look at the gateways that an account names."""
+        self._keys.update(ObjectKey("MessagingGateway", namespace, name) for name in spec.gateways)
 
     def _accounts(self, namespace: str, names: Iterable[str]) -> None:
         self._keys.update(ObjectKey("SenderAccount", namespace, name) for name in names)

@@ -7,7 +7,7 @@ when both happened: a successor that starts from the Secrets must not know less 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -185,6 +185,10 @@ class Documents:
         """Whether the expected guards enforce `part` at `order` or newer."""
         guards = self._hub.guards(found.uid)
         return acknowledged(expected(pods, guards, found.stale_after, now), guards, part, order)
+
+    def guards(self, found: GatewayDocument) -> Mapping[str, Guard]:
+        """Every guard of the gateway that this leader has heard of, by pod uid."""
+        return self._hub.guards(found.uid)
 
     def account_state(
         self, found: GatewayDocument, account_uid: str, pods: list[Pod], now: datetime

@@ -43,6 +43,7 @@ _REQUEST = "sendward.io/certificate-request"
 _NOT_BEFORE = "sendward.io/not-before"
 _NOT_AFTER = "sendward.io/not-after"
 _RECHECK = timedelta(seconds=30)  # of a TLS Secret that the user keeps
+_OUT_OF_CONTACT = timedelta(seconds=15)  # a guard finds a new leader sooner than that
 
 Gateway = Resource[MessagingGatewaySpec]
 
@@ -75,6 +76,8 @@ class Gateways:
         self._patience = patience
         self._operator_namespace = operator_namespace
         self._later = later
+        self._started = clock.now()
+        self._broken: set[str] = set()  # uids of gateways that could not be compiled
         self._held: dict[str, Held] = {}
         self._policies: dict[str, tuple[str, dict[str, Any], tuple[tuple[Reason, str], ...]]] = {}
 
@@ -105,9 +108,11 @@ class Gateways:
                 _deny_all(found)
             return
         gateway: Gateway = record.item
+        self._broken.add(gateway.meta.uid)
         found = self._documents.open(gateway.meta.uid, key.namespace, key.name, gateway.spec.shards)
         pods = [pod for pod in self._store.pods_of(key.namespace, key.name) if not pod.terminating]
         found.set_gateway(gateway_part(gateway, len(pods)))
+        self._broken.discard(gateway.meta.uid)
 
     async def reconcile(self, key: ObjectKey) -> None:
         """Bring everything of one gateway to its declared state. Raises SendwardError."""
@@ -141,7 +146,39 @@ class Gateways:
         await self._objects.ensure(kinds.NETWORK_POLICY, policy, gateway.meta.uid)
         problems, tls = await self._certificate(gateway)
         finding = tls or self._programmed(gateway.meta)
-        await self._say(record, problems, finding, [_sound_network(findings)])
+        self._tell_rejection(record, finding)
+        contact = self._contact(gateway.meta)
+        await self._say(record, problems, finding, [*contact, _sound_network(findings)])
+
+    def _contact(self, meta: Meta) -> list[Finding]:
+        """Ready pods whose guard the hub has lost; nothing is said while there is no ready pod."""
+        found = self._documents.get(meta.uid)
+        pods = [p for p in self._store.pods_of(meta.key.namespace, meta.key.name) if p.ready]
+        pods = [p for p in pods if not p.terminating]
+        if found is None or not pods:
+            return []
+        now = self._clock.now()
+        guards = self._documents.guards(found)
+        lost = []
+        for pod in sorted(pods, key=lambda pod: pod.name):
+            guard = guards.get(pod.uid)
+            since = guard.last_contact if guard else self._started
+            if guard is not None and guard.connected:
+                continue
+            if now - since < _OUT_OF_CONTACT:
+                self._later(meta.key, since + _OUT_OF_CONTACT)
+            else:
+                lost.append(f"{pod.name} since {since:%Y-%m-%dT%H:%M:%SZ}")
+        kind = ConditionType.SIDECARS_IN_CONTACT
+        if lost:
+            return [Finding(kind, "False", Reason.OUT_OF_CONTACT, f"Not heard of: {', '.join(lost)}")]
+        return [Finding(kind, "True", Reason.IN_CONTACT)]
+
+    def _tell_rejection(self, record: Record, finding: Finding) -> None:
+        known = MessagingGatewayStatus.model_validate_json(record.status)
+        before = {condition.reason for condition in known.conditions}
+        if finding.reason is Reason.DOCUMENT_REJECTED and Reason.DOCUMENT_REJECTED not in before:
+            self._events.emit(record.meta, EventReason.DOCUMENT_REJECTED, finding.message, "Warning")
 
     def _network_policy(
         self, group: Group, gateway: Gateway
@@ -170,6 +207,8 @@ class Gateways:
         return known[1], known[2]
 
     def _programmed(self, meta: Meta) -> Finding:
+        if meta.uid in self._broken:
+            return programmed(Reason.INTERNAL_ERROR, "It could not be compiled; what it last declared stays")
         found = self._documents.get(meta.uid)
         if found is None or names.PART_GATEWAY not in found.envelopes:
             return programmed(Reason.PENDING, "The document is being written")

@@ -19,9 +19,11 @@ from sendward.controller.gateways import Gateways
 from sendward.controller.keysteps import ANNOTATION_VERSION, KeySteps
 from sendward.controller.pods import parse_pod
 from sendward.graph.facts import Namespace, Pod
-from sendward.graph.store import Store
+from sendward.graph.store import Record, Store
+from sendward.resources.api_key import APIKeySpec
 from sendward.resources.base import ObjectKey, Resource
 from sendward.resources.parse import parse
+from sendward.resources.sender_account import SenderAccountSpec
 
 Raw = dict[str, Any]
 
@@ -41,10 +43,17 @@ class Resources:
         before = self._store.get(item.meta.key)
         if self._store.apply(item, canonical_of(full), version):
             self._dirty.mark(item.meta.key)
-            if before is not None and isinstance(before.item, Resource) and kind == "APIKey":
-                # A key that moves to another account leaves the old one.
-                old = ObjectKey("SenderAccount", item.meta.key.namespace, before.item.spec.account)
-                self._dirty.touch(old)
+            if before is not None:
+                self._left(before)
+
+    def _left(self, before: Record) -> None:
+        """What the object referred to before, and perhaps refers to no more."""
+        namespace = before.meta.key.namespace
+        match before.item:
+            case Resource(spec=APIKeySpec() as spec):
+                self._dirty.touch(ObjectKey("SenderAccount", namespace, spec.account))
+            case Resource(spec=SenderAccountSpec() as spec):
+                self._dirty.touch_gateways(namespace, spec)
 
     def deleted(self, kind: str, raw: Raw) -> None:
         """DELETED."""
