@@ -249,7 +249,7 @@ class Accounts:
         in_force = state in (Ack.ALL, Ack.NONE_EXPECTED)
         facts = self._facts(key, status, context.now, in_force=in_force)
         decision = credentials.decide(key, facts, finalizer=names.FINALIZER in meta.finalizers)
-        finding = self._key_finding(key, decision.status, state)
+        finding = self._key_finding(key, decision, state)
         desired = self._key_status(context, key, decision, meta, finding, problems)
         back_off = self._steps.retry_in(meta.uid)
         if back_off is not None:
@@ -270,7 +270,8 @@ class Accounts:
         """Whether the step itself writes the status."""
         return decision.step in (credentials.Do.RECORD, credentials.Do.END, credentials.Do.DESTROY)
 
-    def _key_finding(self, key: EffectiveKey, status: APIKeyStatus, state: State) -> Finding:
+    def _key_finding(self, key: EffectiveKey, decision: Decision, state: State) -> Finding:
+        status = decision.status
         error = self._steps.state(key.key.meta.uid).error
         if error:
             return programmed(Reason.VAULT_UNAVAILABLE, f"A step is being retried: {error}")
@@ -281,6 +282,8 @@ class Accounts:
                 )
                 return programmed(Reason.KEY_HELD, message)
             return programmed(Reason.PENDING, "A version is being issued")
+        if decision.step is not None and not self._ends(decision) and state is Ack.ALL:
+            return programmed(Reason.PENDING, "A step towards what is declared is under way")
         return programmed_finding(state)
 
     def _key_status(
