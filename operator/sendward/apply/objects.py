@@ -45,11 +45,21 @@ def content_hash(obj: Object) -> str:
 
 
 class Objects:
-    """The registry of owned objects. `drifted(owner uid, target)` is called after a foreign change."""
+    """The registry of owned objects. `drifted(owner uid, target)` is called after a foreign change.
 
-    def __init__(self, kube: Kube, drifted: Callable[[str, Target], None]) -> None:
+    `ends(namespace)`: Kubernetes is removing the namespace. Nothing can be created there any more, our
+    rights in it go too, and what we own goes by itself: nothing is written or deleted.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        drifted: Callable[[str, Target], None],
+        ends: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._kube = kube
         self._drifted = drifted
+        self._ends = ends
         self._known: dict[Target, _Known] = {}
 
     def __contains__(self, target: Target) -> bool:
@@ -98,6 +108,8 @@ class Objects:
         """Apply the object unless it stands as declared. True when it was written."""
         meta = obj["metadata"]
         target = Target(kind, meta["namespace"], meta["name"])
+        if self._ends(target.namespace):
+            return False
         digest = content_hash(obj)
         known = self._known.get(target)
         if known is not None and known.digest == digest:
@@ -127,6 +139,8 @@ class Objects:
     async def remove(self, target: Target) -> None:
         """Delete an object of ours; absent is success."""
         known = self._known.pop(target, None)
+        if self._ends(target.namespace):
+            return
         await self._kube.delete(target.kind, target.namespace, target.name, uid=known.uid if known else "")
 
 

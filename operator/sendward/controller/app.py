@@ -92,7 +92,7 @@ class Operator:
         )
         self.authority = Authority(kube, settings.namespace, clock)
         self._events = Events(kube, clock, settings.identity)
-        self._objects = Objects(kube, self._drifted)
+        self._objects = Objects(kube, self._drifted, self._ends)
         self._statuses = Statuses(kube, store, lambda: self.leader.is_leader)
         self._steps = KeySteps(Credentials(vault), self._statuses, self._objects, self._events, clock)
         self._queue = WorkQueue()
@@ -182,6 +182,10 @@ class Operator:
         if record is not None and not record.meta.deleting:
             note = f"{target.kind.kind} {target.name} was changed or deleted by somebody else: restored"
             self._events.emit(record.meta, EventReason.DRIFT_REPAIRED, note, "Warning")
+
+    def _ends(self, namespace: str) -> bool:
+        found = self.store.namespaces.get(namespace)
+        return found is not None and found.terminating
 
     def _key_drifted(self, owner: str, target: Target) -> None:
         for record in self.store.group(target.namespace).keys.values():

@@ -131,7 +131,8 @@ class Namespaces:
         """ADDED, MODIFIED, or a line of a list."""
         meta = raw.get("metadata", {})
         labels = meta.get("labels") or {}
-        found = Namespace(meta["name"], meta["uid"], labels.get(names.LABEL_ONBOARDED) == "true")
+        onboarded = labels.get(names.LABEL_ONBOARDED) == "true"
+        found = Namespace(meta["name"], meta["uid"], onboarded, "deletionTimestamp" in meta)
         before = self._store.namespaces.get(found.name)
         if before == found:
             return

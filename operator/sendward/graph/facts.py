@@ -12,11 +12,12 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """A namespace; `onboarded` by its label."""
+    """A namespace; `onboarded` by its label. `terminating`: Kubernetes is removing all that is in it."""
 
     name: str
     uid: str
     onboarded: bool
+    terminating: bool = False
 
 
 @dataclass(frozen=True, slots=True)
