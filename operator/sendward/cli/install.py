@@ -33,7 +33,7 @@ def install(
         "envoyproxy/envoy:distroless-v1.40.0"
     ),
     proxy_concurrency: Annotated[int, typer.Option(min=1, max=64, help="Envoy's worker threads.")] = 2,
-    vault_auth: Annotated[str, typer.Option(help="Vault's auth method: kubernetes or jwt.")] = "kubernetes",
+    vault_auth: Annotated[str, typer.Option(help="Vault's auth method: jwt or kubernetes.")] = "jwt",
     vault_auth_mount: Annotated[str, typer.Option(help="Its mount; the method's name by default.")] = "",
     vault_role: Annotated[str, typer.Option(help="The operator's role in it.")] = "sendward-operator",
     vault_kv_mount: Annotated[str, typer.Option(help="KV v2 mount of the API keys.")] = "sendward",

@@ -13,8 +13,8 @@ class VaultOptions:
 
     address: str
     ca_config_map: str = ""
-    auth: str = "kubernetes"
-    auth_mount: str = "kubernetes"
+    auth: str = "jwt"
+    auth_mount: str = "jwt"
     role: str = "sendward-operator"
     kv_mount: str = "sendward"
     pki_mount: str = "sendward-pki"
