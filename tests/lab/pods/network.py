@@ -192,9 +192,11 @@ class Client(Namespace):
         return await asyncio.open_connection(sock=await self.connect(host, port), **options)
 
     def session(self, **options: Any) -> aiohttp.ClientSession:
-        """An HTTP client whose connections come from here; `ssl` goes to the connector."""
+        """An HTTP client whose connections come from here; `ssl` goes to the connector, and without
+        `keep_alive` each request has a connection of its own."""
         connector = aiohttp.TCPConnector(
             ssl=options.pop("ssl", True),
+            force_close=not options.pop("keep_alive", True),
             family=socket.AF_INET,
             socket_factory=lambda info: self.socket(info[0], info[1], info[2]),
         )
