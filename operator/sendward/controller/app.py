@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Set
-from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -362,8 +361,10 @@ async def _main(settings: Settings) -> None:
         task = asyncio.create_task(operator.run())
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, task.cancel)
-        with suppress(asyncio.CancelledError):
+        try:
             await task
+        except* (asyncio.CancelledError, handlers.Stopped):
+            _log.info("operator ends")
     finally:
         await kube.close()
         await vault.close()

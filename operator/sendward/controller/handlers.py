@@ -54,8 +54,12 @@ def _follow(found: kopf.OperatorRegistry, plural: str, kind: str, resources: Res
             resources.event(kind, raw)
 
 
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """SIGTERM or SIGINT came: kopf takes the signals of the process and ends by them."""
+
+
 async def run(resources: Resources, url: str, identity: str) -> None:
-    """Run kopf in this event loop until cancelled."""
+    """Run kopf in this event loop until cancelled. Raises Stopped when a signal ends it."""
     await kopf.operator(
         registry=registry(resources, url),
         clusterwide=True,
@@ -63,3 +67,4 @@ async def run(resources: Resources, url: str, identity: str) -> None:
         # By default kopf asks for the user's name, which a container's uid need not have.
         identity=Identity(identity),
     )
+    raise Stopped
