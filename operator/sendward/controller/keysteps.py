@@ -32,6 +32,7 @@ from sendward.resources.status import APIKeyStatus
 
 ANNOTATION_VERSION = "sendward.io/key-version"
 _FIRST_RETRY, _LAST_RETRY = 0.5, 60.0  # seconds
+_TICK = 0.001  # seconds; less than this is lost between the two clocks
 _FRESH = timedelta(minutes=1)  # of a drawn version
 _log = structlog.get_logger(__name__)
 
@@ -315,7 +316,7 @@ class KeySteps:
     def retry_in(self, uid: str) -> timedelta | None:
         """How long the key still backs off; None when it does not."""
         left = self.state(uid).retry_at - self._clock.monotonic()
-        return timedelta(seconds=left) if left > 0 else None
+        return timedelta(seconds=left) if left > _TICK else None
 
 
 def _phase(pending: Pending, phase: Phase, vault_version: int = 0) -> Pending:

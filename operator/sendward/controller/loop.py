@@ -147,6 +147,7 @@ class Loop:
         self._leads = leads
         self._running: set[ObjectKey] = set()
         self._unstored: dict[tuple[str, str], tuple[GatewayDocument, Envelope]] = {}
+        self._refused: set[tuple[str, str]] = set()  # of these: what the API server did not take
 
     async def run(self) -> None:
         """Until cancelled. Call when all watches have listed, the documents are loaded, and we lead."""
@@ -200,6 +201,7 @@ class Loop:
                 self._guarded(key, self._policy)
         self._flush()
         for key in gateways:
+            self._store_again(key)
             self._start(key)
         self._metrics.observe_pass(self._clock.monotonic() - began, len(taken), self._queue.length)
 
@@ -231,8 +233,9 @@ class Loop:
         except SendwardError as error:
             _log.warning("document part not stored", gateway=found.name, part=envelope.part, cause=str(error))
             # Not asleep in here: a namespace whose Secrets are refused must not occupy all workers.
-            asyncio.get_running_loop().call_later(
-                _RETRY.total_seconds(), self._queue.put, Priority.DOCUMENT, lambda: self._store_part(slot)
+            self._refused.add(slot)
+            self._dirty.later(
+                ObjectKey("MessagingGateway", found.namespace, found.name), self._clock.now() + _RETRY
             )
             return
         self._documents.stored(found, envelope)
@@ -241,6 +244,13 @@ class Loop:
             del self._unstored[slot]
         else:  # a newer one came while this was written
             self._queue.put(Priority.DOCUMENT, lambda: self._store_part(slot))
+
+    def _store_again(self, key: ObjectKey) -> None:
+        for slot in list(self._refused):
+            found = self._unstored[slot][0]
+            if (found.namespace, found.name) == (key.namespace, key.name):
+                self._refused.discard(slot)
+                self._queue.put(Priority.DOCUMENT, lambda slot=slot: self._store_part(slot))  # type: ignore[misc]
 
     def restore_part(self, gateway_uid: str, part: str) -> None:
         """Somebody deleted or changed the Secret of a part: write it again."""
