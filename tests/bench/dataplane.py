@@ -1,0 +1,179 @@
+"""The data plane: CPU per request, throughput and latency of Envoy and guard, beside plain Envoy.
+
+All variants run at once and are loaded in turns, so that a disturbance of the machine meets them all.
+Figures are medians over the rounds. The load generator and the upstream share the machine, so the
+CPU per request is the figure to trust; throughput and latency are those of this machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import subprocess
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sendward.compile.envoy import files
+from tests.bench import chains, machine
+from tests.bench.figures import Figure, figure
+from tests.bench.sidecar import CIDR, Sidecar, free_port
+from tests.guard import builders
+from tests.guard.builders import Credential
+from tests.lab.builds import require
+
+Say = Callable[[str], None]
+
+_CONNECTIONS: Final = 16
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How often and how long each variant is loaded."""
+
+    rounds: int
+    seconds: float  # with several connections
+    single_seconds: float  # with one connection
+
+
+FULL: Final = Rounds(rounds=6, seconds=4.0, single_seconds=2.0)
+QUICK: Final = Rounds(rounds=3, seconds=2.0, single_seconds=1.0)
+
+
+@dataclass
+class Samples:
+    """What was measured of one variant, one value a round."""
+
+    envoy_us: list[float] = field(default_factory=list)
+    guard_us: list[float] = field(default_factory=list)
+    per_second: list[float] = field(default_factory=list)
+    p50_ms: list[float] = field(default_factory=list)
+    p99_ms: list[float] = field(default_factory=list)
+
+
+@dataclass
+class Variant:
+    """One configuration under load. `keys`: how many it knows."""
+
+    name: str
+    keys: int
+    sidecar: Sidecar
+    samples: Samples = field(default_factory=Samples)
+
+
+async def measure(keys: Sequence[int], rounds: Rounds, say: Say) -> list[Figure]:
+    """All figures of the data plane."""
+    with ExitStack() as stack:
+        application = _application(stack)
+        variants = await _start(stack, sorted(keys), application, say)
+        for number in range(rounds.rounds + 1):
+            say(f"data plane: round {number} of {rounds.rounds}" + (" (to warm up)" if number == 0 else ""))
+            # Forth and back, so that none always comes first.
+            for variant in variants if number % 2 else reversed(variants):
+                await _load(variant, rounds, keep=number > 0)
+        return [found for variant in variants for found in _figures(variant, variants[0])]
+
+
+def _application(stack: ExitStack) -> int:
+    port = free_port()
+    process = subprocess.Popen([str(require("load")), "serve", "-address", f"127.0.0.1:{port}"])
+    stack.callback(process.wait)
+    stack.callback(process.kill)
+    return port
+
+
+async def _start(stack: ExitStack, keys: Sequence[int], application: int, say: Say) -> list[Variant]:
+    def sidecar(name: str) -> Sidecar:
+        made = Sidecar(name, application)
+        stack.callback(made.stop)
+        return made
+
+    credentials = [builders.credential(f"key-{number}") for number in range(keys[-1])]
+    variants = []
+    for name, build in (("plain", chains.plain), ("transport", chains.transport)):
+        made = sidecar(name)
+        say(f"data plane: {name}")
+        await made.start_alone(build(files(made.spec)), credentials[:1])
+        variants.append(Variant(name, 0, made))
+    for count in keys:
+        say(f"data plane: sendward and native chain, {count} keys")
+        made = sidecar(f"sendward, {count} keys")
+        await made.start_guarded(credentials[:count])
+        variants.append(Variant("sendward", count, made))
+        made = sidecar(f"native, {count} keys")
+        await made.start_alone(_native(made, credentials[:count]), credentials[:count])
+        variants.append(Variant("native", count, made))
+    return variants
+
+
+def _native(made: Sidecar, credentials: Sequence[Credential]) -> Any:
+    return chains.native(files(made.spec), credentials, CIDR)
+
+
+async def _load(variant: Variant, rounds: Rounds, *, keep: bool) -> None:
+    sidecar = variant.sidecar
+    envoy, guard = sidecar.envoy, sidecar.guard
+    if envoy is None:
+        raise RuntimeError("Envoy is not running")
+    before = machine.cpu_seconds(envoy.pid), machine.cpu_seconds(guard.pid) if guard else 0.0
+    many = await _send(sidecar, _CONNECTIONS, rounds.seconds)
+    after = machine.cpu_seconds(envoy.pid), machine.cpu_seconds(guard.pid) if guard else 0.0
+    one = await _send(sidecar, 1, rounds.single_seconds)
+    if keep:
+        found = variant.samples
+        found.envoy_us.append((after[0] - before[0]) / many["requests"] * 1e6)
+        found.guard_us.append((after[1] - before[1]) / many["requests"] * 1e6)
+        found.per_second.append(many["requests"] / many["seconds"])
+        found.p50_ms.append(one["p50_ms"])
+        found.p99_ms.append(one["p99_ms"])
+
+
+async def _send(sidecar: Sidecar, connections: int, seconds: float) -> dict[str, Any]:
+    """Load one variant; every request must be accepted, or what was measured is something else."""
+    process = await asyncio.create_subprocess_exec(
+        str(require("load")), "send", "-address", f"127.0.0.1:{sidecar.port}", "-ca", str(sidecar.place.ca),
+        "-keys", str(sidecar.key_file), "-connections", str(connections), "-seconds", str(seconds),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    output, errors = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{sidecar.place.name}: {errors.decode()}; {sidecar.logs()}")
+    found: dict[str, Any] = json.loads(output)
+    if set(found["statuses"]) != {"202"}:
+        raise RuntimeError(f"{sidecar.place.name} answered {found['statuses']}; {sidecar.logs()}")
+    return found
+
+
+def _figures(variant: Variant, plain: Variant) -> list[Figure]:
+    found, base = variant.samples, plain.samples
+    median = statistics.median
+    guard, envoy = variant.sidecar.guard, variant.sidecar.envoy
+
+    def of(name: str, value: float, unit: str, note: str = "") -> Figure:
+        ours = variant.name == "sendward"
+        return figure(name if ours else f"{variant.name}_{name}", value, unit, variant.keys, note)
+
+    spread = f"{min(found.envoy_us):.0f} to {max(found.envoy_us):.0f} in {len(found.envoy_us)} rounds"
+    result = [of("envoy_cpu_us_per_request", median(found.envoy_us), "us", spread)]
+    if guard is not None:
+        spread = f"{min(found.guard_us):.0f} to {max(found.guard_us):.0f}"
+        result.append(of("guard_cpu_us_per_request", median(found.guard_us), "us", spread))
+        result.append(of("guard_rss_mb", machine.rss_mb(guard.pid, peak=True), "MB", "highest"))
+    if envoy is not None:
+        result.append(of("envoy_rss_mb", machine.rss_mb(envoy.pid), "MB"))
+    result.append(
+        of("max_requests_per_second", median(found.per_second), "1/s", f"{_CONNECTIONS} connections")
+    )
+    if variant is plain:
+        result.append(of("latency_ms_p50", median(found.p50_ms), "ms", "1 connection"))
+        result.append(of("latency_ms_p99", median(found.p99_ms), "ms", "1 connection"))
+        return result
+    # Pairs of the same round: a disturbance that lasts longer than a round cancels out.
+    ratios = [(e + g) / b for e, g, b in zip(found.envoy_us, found.guard_us, base.envoy_us, strict=True)]
+    result.append(of("cpu_ratio_to_plain_tls", median(ratios), "x", "Envoy and guard"))
+    for name, ours, theirs in (("p50", found.p50_ms, base.p50_ms), ("p99", found.p99_ms, base.p99_ms)):
+        added = [a - b for a, b in zip(ours, theirs, strict=True)]
+        result.append(of(f"added_latency_ms_{name}", median(added), "ms", "1 connection"))
+    return result
