@@ -12,6 +12,7 @@ from sendward.graph.problems import Problem
 from sendward.resources.status import Condition
 
 _MESSAGE_LENGTH = 1024
+_STUCK = (Reason.KEY_HELD, Reason.DOCUMENT_TOO_LARGE)  # until the user acts
 Truth = Literal["True", "False", "Unknown"]
 
 
@@ -71,7 +72,7 @@ def _verdict(kind: ConditionType, good: Reason, problems: Sequence[Problem]) -> 
 
 def _abnormal(first: Finding) -> Finding:
     """Stalled when only the user can help, else Reconciling."""
-    if first.type in (ConditionType.ACCEPTED, ConditionType.RESOLVED_REFS):
+    if first.type in (ConditionType.ACCEPTED, ConditionType.RESOLVED_REFS) or first.reason in _STUCK:
         return Finding(ConditionType.STALLED, "True", first.reason, first.message)
     return Finding(ConditionType.RECONCILING, "True", Reason.PROGRESSING, first.message)
 

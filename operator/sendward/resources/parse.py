@@ -41,7 +41,7 @@ def parse(obj: Mapping[str, Any]) -> Resource[Model] | Invalid:
         errors.append(f"apiVersion: {_quote(_get(obj, 'apiVersion'))} is not served. Write {API_VERSION}")
     spec = _spec(kind.spec, _get(obj, "spec"), errors)
     if spec is None or errors:
-        return Invalid(meta, tuple(errors[:MAX_ERRORS]))
+        return Invalid(meta, tuple(errors[:MAX_ERRORS]), _selector(_get(obj, "spec")))
     return Resource(meta, spec)
 
 
@@ -145,6 +145,21 @@ def _spec(model: type[Model], spec: object, errors: list[str]) -> Model | None:
         for error in invalid.errors(include_url=False):
             errors.extend(_explain(error, _schema(model)))
         return None
+
+
+def _selector(spec: object) -> tuple[tuple[str, str], ...] | None:
+    """The account selector of an invalid policy: see `Invalid.selector`."""
+    if not isinstance(spec, Mapping):
+        return None
+    selector = spec.get("accountSelector")
+    if selector is None:
+        return ()
+    pairs = _get(selector, "matchLabels")
+    if not isinstance(pairs, Mapping) or not pairs:
+        return None
+    if not all(isinstance(key, str) and isinstance(value, str) for key, value in pairs.items()):
+        return None
+    return tuple(sorted(pairs.items()))
 
 
 def _explain(error: ErrorDetails, schema: Schema) -> list[str]:
