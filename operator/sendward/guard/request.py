@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -151,6 +152,7 @@ def credential(headers: Headers) -> tuple[str, str] | Reason:
         return Reason.MalformedKey
 
 
+@lru_cache(maxsize=4096)
 def source(text: str) -> Source | None:
     """The client's address as Envoy judged it; None if the text is no single address."""
     try:
@@ -265,9 +267,7 @@ def _json(raw: RawRequest) -> object:
     if not _JSON_TYPE.fullmatch(_content_type(raw)) or _too_deep(raw.body):
         raise _MalformedError
     try:
-        return json.loads(
-            raw.body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
-        )
+        return _DECODER.decode(raw.body.decode("utf-8"))
     except (ValueError, RecursionError):
         raise _MalformedError from None
 
@@ -281,6 +281,10 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _refuse_constant(_text: str) -> object:
     raise ValueError("not JSON")  # NaN and Infinity
+
+
+# Made once: `json.loads` with hooks makes one a call.
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
 
 
 def _too_deep(body: bytes) -> bool:
