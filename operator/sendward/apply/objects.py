@@ -81,7 +81,7 @@ class Objects:
             known.seen = version
         elif version != known.version and not _older(version, known.version):
             known.version, known.uid, known.digest = version, meta["uid"], ""
-            self._drifted(owner, target)
+            self._drifted(known.owner, target)  # the label that names the owner may be what was edited
 
     def distrust(self, target: Target) -> None:
         """The object's content is not what its annotation says: the next `ensure` writes it."""

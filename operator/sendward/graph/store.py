@@ -87,9 +87,10 @@ class Store:
         return group.of(key.kind).get(key.name) if group else None
 
     def apply(self, item: Resource | Invalid, status: bytes, version: str) -> bool:  # type: ignore[type-arg]
-        """Keep what a watch or a write showed. True when spec, metadata or validity changed.
+        """Keep what a watch or a write showed. True when spec, metadata, validity or status changed.
 
-        A status that we wrote comes back as an echo: it is kept, and is no change.
+        A status that we wrote comes back as an echo, equal to what is known, and is no change; one that
+        somebody else wrote is one.
         """
         key = item.meta.key
         group = self.group(key.namespace)
@@ -101,7 +102,7 @@ class Store:
             _unlink(group, old)
         record = records[key.name] = Record(item, status, version)
         _link(group, record)
-        return old is None or old.item != item
+        return old is None or old.item != item or old.status != status
 
     def delete(self, key: ObjectKey, uid: str = "") -> bool:
         """Forget an object; with `uid` only that one, since its name may have a new owner."""

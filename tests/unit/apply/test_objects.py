@@ -1,4 +1,4 @@
-"""Owned objects in a namespace that Kubernetes is removing are left to it."""
+"""Owned objects: whose drift it is, and namespaces that Kubernetes is removing."""
 
 import pytest
 
@@ -33,4 +33,19 @@ async def test_nothing_is_written_or_deleted_in_a_namespace_that_ends() -> None:
         assert HELD not in objects
         with pytest.raises(NotFound):
             await kube.get(kinds.CONFIG_MAP, "tenant", "late")
+        await kube.close()
+
+
+async def test_drift_is_told_to_the_owner_that_was_known() -> None:
+    """Also when the edit took away the label that names it."""
+    told: list[str] = []
+    async with FakeKube() as fake:
+        kube = KubeClient(fake.url)
+        objects = Objects(kube, lambda owner, target: told.append(owner))
+        await objects.ensure(kinds.CONFIG_MAP, config("held"), "owner")
+        edited = await kube.get(kinds.CONFIG_MAP, "tenant", "held")
+        version = str(int(edited["metadata"]["resourceVersion"]) + 1)
+        objects.seen(HELD, {"metadata": {**edited["metadata"], "resourceVersion": version}}, "")
+        assert told == ["owner"]
+        assert await objects.ensure(kinds.CONFIG_MAP, config("held"), "owner")
         await kube.close()
