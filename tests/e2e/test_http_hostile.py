@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
+from sendward import names
 from tests.e2e.support import (
     ACCEPTED,
     MESSAGE,
+    PORT,
     RECIPIENT,
     Tenant,
     answer,
@@ -390,3 +392,35 @@ async def _guard_metrics(tenant: Tenant, pod: Object) -> str:
     found = await answer(reader)
     writer.close()
     return found.body.decode()
+
+
+async def test_plain_text_on_the_tls_port_is_not_answered(target: Target) -> None:
+    reader, writer = await target.tenant.client.open_connection(target.pod["status"]["podIP"], PORT)
+    writer.write(request(key=target.key))
+    assert (await answer(reader)).status == 0
+    writer.close()
+
+
+async def test_the_application_is_not_reachable_beside_the_sidecar(target: Target) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        await target.tenant.client.open_connection(target.pod["status"]["podIP"], 8080)
+
+
+OTHER_PATHS = (
+    "/config_dump", "/quitquitquit", "/logging?level=trace", "/certs", "/stats", "/clusters", "/",
+    "/metrics/../config_dump", "/metrics%2f..%2fconfig_dump", "/metrics/guard/x",
+    "/app/application/readiness/../x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("path", OTHER_PATHS)
+@pytest.mark.parametrize("port", [names.PORT_METRICS, names.PORT_PROBE])
+async def test_other_ports_offer_metrics_and_probes_only(
+    target: Target, port: int, path: str, method: str
+) -> None:
+    reader, writer = await target.tenant.client.open_connection(target.pod["status"]["podIP"], port)
+    writer.write(f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n".encode())
+    found = await answer(reader)
+    writer.close()
+    assert found.status >= 400, found

@@ -136,7 +136,7 @@ async def _replace_part(tenant: Tenant, part: str, content: str) -> None:
 
     async def repaired() -> bool:
         found: str = (await tenant.get("secret", name))["data"]["document"]
-        return found == before
+        return bool(found == before)
 
     await eventually(repaired, f"{name} is repaired", seconds=REPAIR_SECONDS)
 
@@ -161,7 +161,7 @@ async def test_a_deleted_pod_is_nobody(tenant: Tenant) -> None:
     await eventually(refused, "the token of a deleted pod is refused", seconds=10)
 
     async def replaced() -> bool:
-        return (await tenant.pod())["metadata"]["uid"] != pod["metadata"]["uid"]
+        return bool((await tenant.pod())["metadata"]["uid"] != pod["metadata"]["uid"])
 
     await eventually(replaced, "another pod runs", seconds=60)
 

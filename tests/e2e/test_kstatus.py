@@ -61,7 +61,7 @@ async def test_what_is_ready_is_current(tenant: Tenant) -> None:
     for kind, name in (("sender", "globex"), ("akey", "acme-otp"), ("akp", "standard"), ("mrl", "standard")):
         await tenant.ready(kind, name)
     found = await judged(await objects(tenant))
-    assert len(found) == 10
+    assert len(found) == 9
     assert set(found.values()) == {"Current"}, found
 
 
@@ -108,7 +108,7 @@ async def test_kubectl_waits_for_ready(tenant: Tenant) -> None:
     said = await tenant.stack.kubectl(
         "wait", "--for=condition=Ready", "sendward", "--all", "-n", tenant.namespace, "--timeout=30s"
     )
-    assert len(said.splitlines()) == 10
+    assert len(said.splitlines()) == 9
 
 
 @pytest.mark.parametrize("plural", COLUMNS)
