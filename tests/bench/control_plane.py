@@ -223,12 +223,13 @@ async def _converge(bench: _Bench, plan: Plan) -> list[Figure]:
     grown = (await bench.settled()).since(before)
     used = machine.cpu_seconds(bench.pid) - cpu
     bench.say(f"converged: {grown.text()}")
+    passes = f"over {grown.objects:.0f} objects, {grown.pass_seconds:.2f} s in all"
     return [
         figure("converge_seconds", took, "s", count, f"of which creating {created:.1f} s"),
         figure("api_writes_per_account", grown.writes / count, "writes", count, grown.text()),
         figure("vault_calls_per_account", grown.vault_calls / count, "calls", count),
         figure("operator_cpu_seconds", used, "s", count, f"{used / count * 1000:.2f} ms an account"),
-        figure("operator_passes", grown.passes, "passes", count, f"{grown.pass_seconds:.2f} s in all"),
+        figure("operator_passes", grown.passes, "passes", count, passes),
         figure("operator_rss_mb", machine.rss_mb(bench.pid, peak=True), "MB", count, "highest"),
     ]
 

@@ -110,9 +110,9 @@ class SimulatedHub:
     def withdraw(self, gateway_uid: str) -> None:
         self.states.pop(gateway_uid, None)
 
-    def guards(self, gateway_uid: str) -> dict[str, Guard]:
+    def guards(self, gateway_uid: str, part: str | None = None) -> dict[str, Guard]:
         state = self.states.get(gateway_uid)
-        return state.facts() if state else {}
+        return state.facts(part) if state else {}
 
     def connect(self, gateway_uid: str, guard: SimulatedGuard) -> None:
         state = self.states.get(gateway_uid)

@@ -28,7 +28,7 @@ class Hub(Protocol):
 
     def withdraw(self, gateway_uid: str) -> None: ...
 
-    def guards(self, gateway_uid: str) -> dict[str, Guard]: ...
+    def guards(self, gateway_uid: str, part: str | None = None) -> dict[str, Guard]: ...
 
 
 class Signer(Protocol):
@@ -183,7 +183,7 @@ class Documents:
         self, found: GatewayDocument, part: str, order: Order, pods: list[Pod], now: datetime
     ) -> Ack | Rejected:
         """Whether the expected guards enforce `part` at `order` or newer."""
-        guards = self._hub.guards(found.uid)
+        guards = self._hub.guards(found.uid, part)
         return acknowledged(expected(pods, guards, found.stale_after, now), guards, part, order)
 
     def guards(self, found: GatewayDocument) -> Mapping[str, Guard]:

@@ -145,10 +145,12 @@ class Hub:
             for gauge in (metrics.GUARDS, metrics.OUT_OF_SYNC):
                 gauge.remove(*labels)
 
-    def guards(self, gateway_uid: str) -> dict[str, Guard]:
-        """Every guard of a gateway that spoke to this leader and whose pod exists, by pod uid."""
+    def guards(self, gateway_uid: str, part: str | None = None) -> dict[str, Guard]:
+        """Every guard of a gateway that spoke to this leader and whose pod exists, by pod uid; with
+        `part` it is told only whether this one is in force.
+        """
         state = self._gateways.get(gateway_uid)
-        return state.facts() if state else {}
+        return state.facts(part) if state else {}
 
     def last_used(self) -> dict[str, dict[str, int]]:
         """Gateway uid to key-version id to Unix seconds, since the last call. A guard is believed

@@ -141,16 +141,18 @@ class GatewayState:
             if (published := self.published.get(part)) and _is_ahead(have, published)
         }
 
-    def facts(self) -> dict[str, Guard]:
-        """By pod uid."""
+    def facts(self, part: str | None = None) -> dict[str, Guard]:
+        """By pod uid; with `part` only this one is told of, since each account asks for its own."""
+        parts = self.published if part is None else self.published.keys() & {part}
         return {
-            uid: Guard(uid, record.connected, record.last_contact, self._parts(record))
+            uid: Guard(uid, record.connected, record.last_contact, self._parts(record, parts))
             for uid, record in self.records.items()
         }
 
-    def _parts(self, record: Record) -> dict[str, PartState]:
+    def _parts(self, record: Record, parts: Iterable[str]) -> dict[str, PartState]:
         states: dict[str, PartState] = {}
-        for part, published in self.published.items():
+        for part in parts:
+            published = self.published[part]
             have = record.have.get(part)
             if have is None or _is_ahead(have, published):
                 have = Have(0, 0, "")

@@ -37,14 +37,23 @@ class Resources:
 
     def event(self, kind: str, raw: Raw) -> None:
         """ADDED, MODIFIED, or a line of a list."""
+        version = str(raw.get("metadata", {}).get("resourceVersion", ""))
+        if self._knows(kind, raw, version):
+            return
         full = {**raw, "kind": kind, "apiVersion": names.API_VERSION}
         item = parse(full)
-        version = str(raw.get("metadata", {}).get("resourceVersion", ""))
         before = self._store.get(item.meta.key)
         if self._store.apply(item, canonical_of(full), version):
             self._dirty.mark(item.meta.key)
             if before is not None:
                 self._left(before)
+
+    def _knows(self, kind: str, raw: Raw, version: str) -> bool:
+        """Whether it is the echo of our own write, or a line of a list that is no news: not worth parsing."""
+        meta = raw.get("metadata", {})
+        key = ObjectKey(kind, str(meta.get("namespace", "")), str(meta.get("name", "")))
+        record = self._store.get(key)
+        return record is not None and (record.meta.uid, record.version) == (meta.get("uid"), version)
 
     def _left(self, before: Record) -> None:
         """What the object referred to before, and perhaps refers to no more."""
