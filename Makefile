@@ -22,12 +22,12 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
 
 .PHONY: demo
-demo: venv prerequisites lab ## set everything up and show the main job on real servers
-	$(RUN) -m tests.lab.demo up
+demo: venv ## set everything up and show the main job on real servers
+	@$(RUN) -m tests.lab.demo up
 
 .PHONY: demo-down
-demo-down: venv ## remove everything that the demo left
-	$(RUN) -m tests.lab.demo down
+demo-down: ## remove everything that the demo left
+	@$(PYTHON) -m tests.lab.demo down
 
 .PHONY: test
 test: venv prerequisites lab lint check-generated test-unit test-lab ## all checks and all tests

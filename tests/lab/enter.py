@@ -57,7 +57,7 @@ def run(command: list[str]) -> int:
 
         # unshare itself ignores these signals: they go to init, its only child.
         def pass_on(number: int) -> None:
-            for pid in _children(child.pid):
+            for pid in children(child.pid):
                 os.kill(pid, number)
 
         return _supervise(child.pid, pass_on)
@@ -76,7 +76,8 @@ def _unblock_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_PASSED_ON, signal.SIGCHLD})
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Process ids of a process's children, of its first thread; none when it is gone."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except FileNotFoundError:

@@ -70,10 +70,8 @@ class Stack:
 
     # --- commands -------------------------------------------------------------------------------
 
-    async def sendward(
-        self, *arguments: str, check: bool = True, heard: Callable[[str], None] = lambda _: None
-    ) -> str:
-        """Run the command line as an administrator; its stdout. `heard` gets each line as it comes."""
+    async def sendward(self, *arguments: str, check: bool = True) -> str:
+        """Run the command line as an administrator; its stdout."""
         environment = {
             **os.environ,
             **PYTHON_ENV,
@@ -91,12 +89,10 @@ class Stack:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        assert process.stdout is not None
-        assert process.stderr is not None
-        out, err = await asyncio.gather(_lines(process.stdout, heard), process.stderr.read())
-        if await process.wait() and check:
+        out, err = await process.communicate()
+        if check and process.returncode:
             raise StackError(f"sendward {' '.join(arguments[:2])}: {err.decode().strip()[-800:]}")
-        return out
+        return out.decode()
 
     async def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl as an administrator; its stdout."""
@@ -266,14 +262,6 @@ class Stack:
         context = ssl.create_default_context(cadata=found["data"]["certificate"])
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         return context
-
-
-async def _lines(stream: asyncio.StreamReader, heard: Callable[[str], None]) -> str:
-    lines = []
-    async for line in stream:
-        lines.append(line.decode())
-        heard(lines[-1].rstrip())
-    return "".join(lines)
 
 
 def _is_ready(pod: Object) -> bool:
