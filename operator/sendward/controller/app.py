@@ -61,11 +61,22 @@ _log = structlog.get_logger(__name__)
 
 
 class Operator:
-    """All parts of one operator process."""
+    """All parts of one operator process. `follow` watches the kinds of `handlers.WATCHED`. Port 0: any."""
 
     def __init__(
-        self, settings: Settings, kube: KubeClient, vault: VaultClient, signer: DocumentSigner
+        self,
+        settings: Settings,
+        kube: KubeClient,
+        vault: VaultClient,
+        signer: DocumentSigner,
+        *,
+        follow: Callable[[Resources, str, str], Coroutine[Any, Any, None]] = handlers.run,
+        hub_port: int = names.PORT_HUB,
+        probe_port: int = names.PORT_OPERATOR_PROBE,
     ) -> None:
+        self._follow = follow
+        self._hub_port = hub_port
+        self._probe_port = probe_port
         self._settings = settings
         self._kube = kube
         self._vault = vault
@@ -261,18 +272,18 @@ class Operator:
     async def run(self) -> None:
         """Until cancelled."""
         await self.authority.ensure()
-        await self.hub.start(self.authority.hub_context)
+        await self.hub.start(self.authority.hub_context, port=self._hub_port)
         informers = self._informers()
         listed = {kind: asyncio.Event() for kind in handlers.WATCHED}
         probes = Probes(self.metrics.registry, lambda: all(e.is_set() for e in listed.values()), informers)
-        await probes.start()
+        await probes.start(self._probe_port)
         try:
             async with asyncio.TaskGroup() as group:
                 for informer in informers:
                     group.create_task(informer.run())
                 for kind, event in listed.items():
                     group.create_task(keep_listing(self._kube, kind, self._resources, event))
-                group.create_task(handlers.run(self._resources, self._kube.url, self._settings.identity))
+                group.create_task(self._follow(self._resources, self._kube.url, self._settings.identity))
                 group.create_task(self.leader.run())
                 group.create_task(self._lead(informers, listed))
         finally:
@@ -303,9 +314,9 @@ class Operator:
         await self.authority.ensure()
         await self.authority.ensure_webhook()
         await publish_public_key(self._kube, self._settings.namespace, self._signer)
-        await patch_webhook(self._kube, self.authority.bundle)
         for namespace in list(self.store.opened):
             await self._tenants.ensure_ca(namespace)
+        await patch_webhook(self._kube, self.authority.bundle)
 
     async def _usage(self) -> None:
         for gateway_uid, used in self.hub.last_used().items():

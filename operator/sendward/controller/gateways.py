@@ -79,6 +79,8 @@ class Gateways:
         self._started = clock.now()
         self._broken: set[str] = set()  # uids of gateways that could not be compiled
         self._held: dict[str, Held] = {}
+        self._unfinished: dict[str, ObjectKey] = {}  # uids whose objects are being removed
+        self._removed: set[str] = set()  # uids whose objects are gone; a watch may show them once more
         self._policies: dict[str, tuple[str, dict[str, Any], tuple[tuple[Reason, str], ...]]] = {}
 
     def seen_tls(self, gateway_uid: str, annotations: dict[str, str]) -> None:
@@ -101,6 +103,8 @@ class Gateways:
         record = self._store.group(key.namespace).gateways.get(key.name)
         namespace = self._store.namespaces.get(key.namespace)
         if record is None or namespace is None or key.namespace not in self._store.opened:
+            return
+        if record.meta.uid in self._removed:
             return
         if isinstance(record.item, Invalid):
             found = self._documents.get(record.meta.uid)
@@ -312,7 +316,7 @@ class Gateways:
             return
         if self._store.pods_of(meta.key.namespace, meta.key.name):
             return
-        await self._remove_all(meta.uid)
+        await self._remove_all(meta.key, meta.uid)
         await self._statuses.set_finalizer(meta, present=False)
 
     async def _vanished(self, key: ObjectKey) -> None:
@@ -321,14 +325,20 @@ class Gateways:
             if (found.namespace, found.name) == (key.namespace, key.name):
                 _deny_all(found)
                 if not self._store.pods_of(key.namespace, key.name):
-                    await self._remove_all(found.uid)
+                    self._unfinished[found.uid] = key
+        for uid in [uid for uid, owner in self._unfinished.items() if owner == key]:
+            await self._remove_all(key, uid)
 
-    async def _remove_all(self, uid: str) -> None:
+    async def _remove_all(self, key: ObjectKey, uid: str) -> None:
+        """Forgotten first, so that nothing is written again; a failure is taken up by the next call."""
+        self._removed.add(uid)
+        self._unfinished[uid] = key
+        self._documents.forget(uid)
         policy = [t for t in self._objects.owned_by(uid) if t.kind == kinds.NETWORK_POLICY]
         others = [t for t in self._objects.owned_by(uid) if t.kind != kinds.NETWORK_POLICY]
         for target in [*others, *policy]:
             await self._objects.remove(target)
-        self._documents.forget(uid)
+        del self._unfinished[uid]
         self._policies.pop(uid, None)
         self._held.pop(uid, None)
         self._patience.settle(uid)

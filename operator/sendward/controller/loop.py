@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from sendward.apply import kinds
-from sendward.apply.objects import Objects
+from sendward.apply.objects import Objects, Target
 from sendward.apply.statuses import Statuses
 from sendward.clock import Clock
 from sendward.compile.credentials import Decision, Do
@@ -173,10 +173,11 @@ class Loop:
                     await self._dirty.wake.wait()
             except TimeoutError:
                 return
-        # A burst is one pass; a revocation must not wait for the burst to end.
+        # A burst is one pass; a revocation must not wait for the burst to end. While jobs wait for a
+        # worker, another pass would only write parts and look at waiting accounts once more.
         until = self._clock.monotonic() + HOLD_OFF_AT_MOST
         size = -1
-        while size != len(self._dirty) and self._clock.monotonic() < until:
+        while (size != len(self._dirty) or self._queue.length) and self._clock.monotonic() < until:
             size = len(self._dirty)
             await asyncio.sleep(HOLD_OFF / 4)
 
@@ -237,6 +238,10 @@ class Loop:
             self._dirty.later(
                 ObjectKey("MessagingGateway", found.namespace, found.name), self._clock.now() + _RETRY
             )
+            return
+        if self._documents.get(found.uid) is not found:  # it went while this was written
+            del self._unstored[slot]
+            await self._objects.remove(Target(kinds.SECRET, found.namespace, secret["metadata"]["name"]))
             return
         self._documents.stored(found, envelope)
         self._dirty.release(found.uid)

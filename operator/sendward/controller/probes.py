@@ -8,7 +8,6 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 
-from sendward import names
 from sendward.apply.informer import Informer
 
 # Bookmarks come about once a minute: a longer silence of a watch means that we are deaf.
@@ -26,7 +25,7 @@ class Probes:
         self._informers = informers
         self._runner: web.AppRunner | None = None
 
-    async def start(self) -> None:
+    async def start(self, port: int) -> None:
         """Listen on all addresses of the pod."""
         app = web.Application()
         app.router.add_get("/healthz", self._health)
@@ -34,7 +33,7 @@ class Probes:
         app.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        await web.TCPSite(self._runner, None, names.PORT_OPERATOR_PROBE).start()
+        await web.TCPSite(self._runner, None, port).start()
 
     async def stop(self) -> None:
         """Stop listening."""
