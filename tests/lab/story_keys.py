@@ -61,7 +61,7 @@ class _Watch:
             answer = await sender.send(pod, headers=[("x-api-key", key)])
             if answer.accepted:
                 self.last_accepted = answer.sent_at
-                await asyncio.sleep(0.005)  # leave the machine to others
+                await asyncio.sleep(0.01)  # leave the machine to others
                 continue
             assert answer.status == 401, f"expected 401, got {answer}"
             self.refused, self.code = time.time(), answer.code
