@@ -102,10 +102,11 @@ def build(spec: Launch) -> None:
     os.chdir("/")
     for path, mode in FRESH.items():
         mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, f"mode={mode}")
-    for path, descriptor in code:
-        show_code(path, descriptor)
     for entry, descriptor in volumes:
         bind(entry, descriptor)
+    # After the volumes: a checkout below /tmp is hidden by a volume there, too.
+    for path, descriptor in code:
+        show_code(path, descriptor)
     for descriptor in [item[1] for item in code] + [item[1] for item in volumes]:
         os.close(descriptor)
     os.makedirs(spec["workdir"], exist_ok=True)
