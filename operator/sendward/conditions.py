@@ -135,4 +135,4 @@ class EventReason(_Documented):
     CERTIFICATE_ISSUED = "CertificateIssued", "A server certificate was issued by Vault PKI."
     DRIFT_REPAIRED = "DriftRepaired", "Somebody changed an object that Sendward owns; it was put back."
     DOCUMENT_REJECTED = "DocumentRejected", "A guard refused a part of the document."
-    VAULT_FAILED = "VaultFailed", "A call to Vault failed."
+    STEP_FAILED = "StepFailed", "A step of a key's life failed and is being retried; the message says why."

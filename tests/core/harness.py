@@ -182,7 +182,7 @@ class World:
         objects = self.objects = Objects(self.kube, self._drifted)
         statuses = Statuses(self.kube, store, lambda: True)
         events = Events(self.kube, clock, "test")
-        self.steps = KeySteps(Credentials(self.vault), statuses, objects, events, clock)
+        self.steps = KeySteps(Credentials(self.vault), statuses, objects, events, clock, lambda _: None)
         self.queue = WorkQueue()
         documents = self.documents = Documents(self.hub, _SIGNER, lambda: self.epoch)
         view.use(documents)

@@ -33,6 +33,7 @@ POLICIES: dict[str, dict[str, Any]] = {
     "held": {"rotation": {"overlap": "24h"}, "onCompromise": "Hold"},
     "handed": {"rotation": {"overlap": "24h"}, "handOver": {"type": "Secret"}},
 }
+RANKS = {"Current": 0, "Previous": 1, "Retired": 2, "Revoked": 2}
 
 
 @dataclass
@@ -67,6 +68,7 @@ class KeyLife(RuleBasedStateMachine):
         world.settle()
         self.uid = world.get("APIKey", "k")["metadata"]["uid"]
         self.recorded: dict[int, str] = {}
+        self.ranks: dict[int, int] = {}
 
     def teardown(self) -> None:
         try:
@@ -129,6 +131,22 @@ class KeyLife(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         self.world.start()
+
+    @rule(crash=st.booleans(), sealed=st.booleans())
+    def stop_when_a_version_reaches_vault(self, crash: bool, sealed: bool) -> None:
+        """The moment at which most is at stake: the version is there, and nothing says so yet."""
+        world, written = self.world, self.world.vault.written
+        for _ in range(60):
+            moved = world.deliver() or world.work_pass()
+            moved = sum(world.take(guard) for guard in self.guards) > 0 or moved
+            moved = world.work_job() or moved
+            if world.vault.written > written:
+                world.vault.down = sealed
+                if crash:
+                    world.start()
+                return
+            if not moved:
+                return
 
     @rule(fault=st.sampled_from(["fail", "lose"]))
     def vault_fault(self, fault: Any) -> None:
@@ -197,6 +215,12 @@ class KeyLife(RuleBasedStateMachine):
         """One number, one version, for ever (I7)."""
         for version in self.versions:
             assert self.recorded.setdefault(version["number"], version["id"]) == version["id"]
+            rank = RANKS[version["state"]]
+            assert rank >= self.ranks.get(version["number"], 0), "a version came back to life"
+            self.ranks[version["number"]] = rank
+        if self.world.exists("APIKey", "k"):
+            live = {number for number, rank in self.ranks.items() if rank < RANKS["Retired"]}
+            assert live <= {version["number"] for version in self.versions}, "a record was lost"
         latest = self._latest()
         if latest is None:
             return

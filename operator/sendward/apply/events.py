@@ -17,6 +17,9 @@ from sendward.errors import SendwardError
 from sendward.resources.base import Meta
 
 _QUEUE: Final = 1000
+# An Event costs the API server as much as a Secret: ten thousand keys at once need not ten thousand.
+_BURST: Final = 100
+_PER_SECOND: Final = 5.0
 _log = structlog.get_logger(__name__)
 
 
@@ -28,6 +31,8 @@ class Events:
         self._clock = clock
         self._instance = instance
         self._queue: asyncio.Queue[Object] = asyncio.Queue(_QUEUE)
+        self._tokens = float(_BURST)
+        self._filled = clock.monotonic()
 
     def emit(
         self,
@@ -36,7 +41,9 @@ class Events:
         note: str,
         kind: Literal["Normal", "Warning"] = "Normal",
     ) -> None:
-        """Queue one Event about an object of ours."""
+        """Queue one Event about an object of ours. In a storm Normal ones are dropped."""
+        if kind == "Normal" and not self._take():
+            return
         now = self._clock.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         event: Object = {
             "apiVersion": kinds.EVENT.api_version,
@@ -59,6 +66,15 @@ class Events:
         }
         if not self._queue.full():
             self._queue.put_nowait(event)
+
+    def _take(self) -> bool:
+        now = self._clock.monotonic()
+        self._tokens = min(self._tokens + (now - self._filled) * _PER_SECOND, _BURST)
+        self._filled = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
 
     async def run(self) -> None:
         """Post queued Events until cancelled."""

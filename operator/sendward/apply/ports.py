@@ -99,9 +99,7 @@ class Kube(Protocol):
         With `metadata.uid` set it never recreates a deleted object (raises NotFound or Conflict).
         """
 
-    async def patch(
-        self, kind: Kind, namespace: str | None, name: str, operations: list[Object]
-    ) -> Object:
+    async def patch(self, kind: Kind, namespace: str | None, name: str, operations: list[Object]) -> Object:
         """JSON patch (RFC 6902); use a `test` operation on uid or resourceVersion."""
 
     async def delete(self, kind: Kind, namespace: str | None, name: str, *, uid: str = "") -> None:

@@ -104,7 +104,9 @@ class Operator:
         self._events = Events(kube, clock, settings.identity)
         self._objects = Objects(kube, self._drifted, self._ends)
         self._statuses = Statuses(kube, store, lambda: self.leader.is_leader)
-        self._steps = KeySteps(Credentials(vault), self._statuses, self._objects, self._events, clock)
+        self._steps = KeySteps(
+            Credentials(vault), self._statuses, self._objects, self._events, clock, self.metrics.issued
+        )
         self._queue = WorkQueue()
         self._compose()
 

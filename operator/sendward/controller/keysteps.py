@@ -7,7 +7,7 @@ backs off with its key; nothing else waits for it.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -56,13 +56,20 @@ class KeySteps:
     """One instance per operator process."""
 
     def __init__(
-        self, credentials: Credentials, statuses: Statuses, objects: Objects, events: Events, clock: Clock
+        self,
+        credentials: Credentials,
+        statuses: Statuses,
+        objects: Objects,
+        events: Events,
+        clock: Clock,
+        issued: Callable[[str], None],
     ) -> None:
         self._credentials = credentials
         self._statuses = statuses
         self._objects = objects
         self._events = events
         self._clock = clock
+        self._issued = issued  # hears what asked for each version
         self._states: dict[str, KeyState] = {}
         self._last_used: dict[tuple[str, str], datetime] = {}  # gateway uid, version id
         self.heard_since = clock.now()  # from when on the guards report their usage here
@@ -151,6 +158,8 @@ class KeySteps:
             _log.debug("step met a conflict", key=str(key.key.meta.key), cause=str(conflict))
         except SendwardError as error:
             self._failed(state, str(error), error.retry_after if isinstance(error, Unavailable) else None)
+            if state.failures == 1:
+                self._events.emit(key.key.meta, EventReason.STEP_FAILED, str(error), "Warning")
             _log.warning("step failed", key=str(key.key.meta.key), step=str(decision.step), cause=str(error))
         except Exception as error:  # noqa: BLE001 - a bug with one key must not be tried in a tight loop
             self._failed(state, f"internal error ({type(error).__name__})")
@@ -246,6 +255,7 @@ class KeySteps:
         state.digests[pending.id] = pending.digest
         state.pending = None
         self._credentials.forget(meta.uid)
+        self._issued(decision.why or "Recovered")
         if revoked:
             note = f"Version {pending.number} ({pending.id}) is revoked"
             self._events.emit(meta, EventReason.KEY_REVOKED, note)

@@ -55,6 +55,12 @@ class Metrics:
         self.bugs = Counter(
             "sendward_internal_errors", "Objects whose compile failed", registry=self.registry
         )
+        self._issued = Counter(
+            "sendward_credential_rotations",
+            "Versions of keys that were issued, by what asked for them",
+            ["trigger"],
+            registry=self.registry,
+        )
         self._leader = Gauge("sendward_leader", "1 while this process leads", registry=self.registry)
 
     def leads(self, leader: Callable[[], bool]) -> None:
@@ -66,6 +72,10 @@ class Metrics:
         self._passes.observe(seconds)
         self._objects.inc(objects)
         self._queue.set(queued)
+
+    def issued(self, trigger: str) -> None:
+        """A version was issued: Issued, Schedule, Nonce, MaximumAge, Compromise or Recovered."""
+        self._issued.labels(trigger).inc()
 
     def reconciled(self, kind: str, result: str) -> None:
         """One object outside of a pass is done."""
