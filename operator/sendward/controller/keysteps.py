@@ -130,7 +130,12 @@ class KeySteps:
             for version in status.versions
             if (times := [t for g in gateways if (t := self._last_used.get((g, version.id))) is not None])
         }
-        known = {version.id for version in status.versions} | {state.pending.id if state.pending else ""}
+        recorded = {version.id for version in status.versions}
+        if state.pending is not None and state.pending.id in recorded:
+            # Recorded, though the answer to that write was lost: recording it twice would retire it.
+            state.digests[state.pending.id] = state.pending.digest
+            state.pending = None
+        known = recorded | {state.pending.id if state.pending else ""}
         return Facts(
             status=status,
             pending=state.pending,

@@ -1,0 +1,75 @@
+"""Cases that simulations found once: kept, so that they are tried every time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.core.harness import World
+from tests.core.test_key_life import GATEWAY, POLICIES
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    world.put("MessagingGateway", "sms", GATEWAY)
+    world.put("APIKeyPolicy", "plain", POLICIES["plain"])
+    world.put("SenderAccount", "bank", {"gateways": ["sms"]})
+    world.put("APIKey", "k", {"account": "bank", "policy": "plain"})
+    world.add_guard("p1", "sms")
+    world.settle()
+    yield world
+    world.close()
+
+
+def _versions(world: World) -> list[tuple[int, str]]:
+    return [(v["number"], v["state"]) for v in world.status("APIKey", "k")["versions"]]
+
+
+def _until_written(world: World) -> None:
+    """Up to the moment when a new version lies in Vault and is not recorded."""
+    written = world.vault.written
+    for _ in range(100):
+        world.deliver()
+        world.work_pass()
+        world.take(world.guards[0])
+        world.work_job()
+        if world.vault.written > written:
+            return
+    raise AssertionError("no version was written")
+
+
+def test_a_version_is_recorded_once_though_the_answer_was_lost(world: World) -> None:
+    world.change("APIKey", "k", rotateNonce="1")
+    _until_written(world)
+    world.kube.fault = "lose"
+    world.settle()
+    assert _versions(world) == [(1, "Previous"), (2, "Current")]
+
+
+@pytest.mark.parametrize("policy", ["plain", "gone"])
+def test_a_version_that_reached_vault_is_accepted_after_a_crash(world: World, policy: str) -> None:
+    world.change("APIKey", "k", rotateNonce="1")
+    _until_written(world)
+    [entry] = world.vault.kv.values()
+    newest = entry.versions[2]
+    assert newest is not None
+    world.change("APIKey", "k", rotateNonce="", policy=policy)  # the reason of the rotation is gone
+    world.vault.down = True
+    world.start()
+    world.settle()
+    assert world.guards[0].accepts("bank", newest["id"], world.clock.now())
+    world.vault.down = False
+    world.settle()
+    assert world.guards[0].accepts("bank", newest["id"], world.clock.now())
+
+
+def test_a_version_that_is_in_vault_unrecorded_can_be_revoked(world: World) -> None:
+    world.change("APIKey", "k", rotateNonce="1")
+    _until_written(world)
+    world.change("APIKey", "k", revokeThrough=2)
+    world.settle()
+    assert _versions(world) == [(1, "Revoked"), (2, "Revoked"), (3, "Current")]
+    [entry] = world.vault.kv.values()
+    assert entry.live == [3]
