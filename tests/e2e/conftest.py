@@ -5,13 +5,13 @@ Tests run on the session's event loop, as the stack does:
 """
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 
 from tests.e2e.support import Record, Tenant, new_tenant
-from tests.lab.servers import Lab
+from tests.lab.servers import NEEDS, Lab
 from tests.lab.stack import Stack
 
 _thirds = itertools.count(7)
@@ -27,6 +27,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = [number for number, item in enumerate(items) if item.path.parent.name == "e2e"]
     for number, item in zip(here, sorted((items[n] for n in here), key=order), strict=True):
         items[number] = item
+
+
+@pytest.fixture(scope="package")
+def lab_session(lab_session: Lab) -> Iterator[Lab]:
+    """Servers of this folder's own: what the tests before left in theirs is no part of an installation.
+
+    Those of the session stand still meanwhile, since both have the same addresses; whoever needs them
+    next starts them again.
+    """
+    for name in reversed(NEEDS):
+        if lab_session.running(name):
+            lab_session.kill(name)
+    own = Lab()
+    try:
+        yield own
+    finally:
+        own.stop()
 
 
 # Of this folder, not of the session: files that come later need the machine and its servers alone.
