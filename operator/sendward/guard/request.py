@@ -36,7 +36,8 @@ _JSON_TYPE: Final = re.compile(rb'application/json\s*(?:;\s*charset\s*=\s*"?utf-
 _FORM_TYPE: Final = re.compile(
     rb'application/x-www-form-urlencoded\s*(?:;\s*charset\s*=\s*"?utf-8"?\s*)?', re.IGNORECASE
 )
-_NESTING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+# A string without an end is one match too, else each quote in it began a search to the end of the body.
+_NESTING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +224,9 @@ class _Reader:
         if not self._fields:
             # Both are read: an application may take the one where the other is declared.
             self._fields += [_pairs(self._request.query.encode("ascii")), _form(self._request.raw)]
+        wanted_name = _field_name(place.name.encode())
         in_query, in_form = (
-            [value for name, value in pairs if name == place.name.encode()] for pairs in self._fields
+            [value for name, value in pairs if _field_name(name) == wanted_name] for pairs in self._fields
         )
         wanted, other = (in_query, in_form) if place.kind == "queryParameter" else (in_form, in_query)
         if len(wanted) != 1 or other:
@@ -248,6 +250,11 @@ def _pairs(encoded: bytes) -> list[tuple[bytes, bytes]]:
     return pairs
 
 
+def _field_name(name: bytes) -> bytes:
+    """What servers may take a name for: some ignore case and blanks, some read `to[]` as `to`."""
+    return name.partition(b"[")[0].strip().lower()
+
+
 def _content_type(raw: RawRequest) -> bytes:
     values = [value for name, value in raw.headers if name == b"content-type"]
     if len(values) > 1 or any(
@@ -259,6 +266,8 @@ def _content_type(raw: RawRequest) -> bytes:
 
 def _form(raw: RawRequest) -> list[tuple[bytes, bytes]]:
     if not _FORM_TYPE.fullmatch(_content_type(raw)):
+        if raw.body:
+            raise _MalformedError  # the application may find there what was judged in the query
         return []
     return _pairs(raw.body)
 
@@ -308,6 +317,9 @@ def _resolve(document: object, pointer: str) -> object:
         name = token.replace("~1", "/").replace("~0", "~")
         match node:
             case dict() if name in node:
+                folded = name.casefold()
+                if sum(other.casefold() == folded for other in node) > 1:
+                    raise _MalformedError  # parsers that ignore case disagree on which one counts
                 node = node[name]
             case [only] if name == "0":
                 node = only  # further elements would pass unjudged, so there may be none

@@ -215,6 +215,27 @@ def test_depth_counts_nesting_and_not_brackets() -> None:
     assert message(JSON, encoded(more=[[]] * 500, text="[" * 500 + '"\\')) == Message(1, "ACME")
 
 
+def test_a_string_without_an_end_is_looked_through_once() -> None:
+    """Each escaped quote began another search to the end: minutes of one sender's making, for all."""
+    body = b"[]" * 80 + b'"' + b'\\"' * 500_000
+    assert message(JSON, body) is Reason.MalformedMessage
+
+
+@pytest.mark.parametrize("twin", ["TO", "To", "FROM", "\u017fender", "Sender"])
+def test_names_that_differ_by_case_only_are_refused(twin: str) -> None:
+    """Some servers read the one, some the other, and some the last."""
+    operation = Operation(
+        "o", "POST", "/", recipient=Place("jsonPointer", "/to"), sender_id=Place("jsonPointer", "/sender")
+    )
+    body = {"to": "+447700900123", "from": "A", "sender": "A"}
+    sound = message(operation, json.dumps(body).encode())
+    found = message(operation, json.dumps({**body, twin: "B"}).encode())
+    assert (sound, found) == (
+        Message(1, "A"),
+        Message(1, "A") if twin == "FROM" else Reason.MalformedMessage,
+    )
+
+
 @pytest.mark.parametrize(
     ("content_type", "sound"),
     [
@@ -277,6 +298,9 @@ FORM_TYPE = b"application/x-www-form-urlencoded"
         ("to=447700900123&%74o=447700900124&from=A", Reason.MalformedMessage),
         ("to=447700900123+447700900124&from=A", Reason.MalformedMessage),
         ("to=447700900123&from=A;to=447700900124", Reason.MalformedMessage),
+        ("to=447700900123&from=A&To=447700900124", Reason.MalformedMessage),
+        ("to=447700900123&from=A&to[]=447700900124", Reason.MalformedMessage),
+        ("to=447700900123&from=A&from%5B0%5D=B", Reason.MalformedMessage),
         ("to=447700900123&from=A&x=%zz", Reason.MalformedMessage),
         ("", Reason.MalformedMessage),
     ],
@@ -298,6 +322,14 @@ def test_query_parameters(query: str, expected: object) -> None:
 )
 def test_form_fields(body: bytes, query: str, content_type: bytes, *, sound: bool) -> None:
     assert isinstance(message(FORM, body, query=query, content_type=content_type), Message) is sound
+
+
+@pytest.mark.parametrize("content_type", [b"multipart/form-data; boundary=x", b"application/json", None])
+def test_a_body_that_is_not_judged_may_not_come_beside_the_query(content_type: bytes | None) -> None:
+    """An application may take from it what the query declares."""
+    query = "to=447700900123&from=A"
+    assert message(KANNEL, b"", query=query, content_type=content_type) == Message(1, "A")
+    assert message(KANNEL, b"to", query=query, content_type=content_type) is Reason.MalformedMessage
 
 
 def test_a_form_may_not_repeat_a_declared_query_parameter() -> None:
