@@ -214,7 +214,7 @@ class World:
             Metrics(Counter(), Counter()),
             lambda: True,
         )
-        self.resources = Resources(store, self.dirty)
+        self.resources = Resources(store, self.dirty, self._key_gone)
         self.owned = Owned(objects, self.gateways, self.steps)
         for kind in (*kinds.OURS, kinds.SECRET, kinds.NETWORK_POLICY):
             for obj in self.kube.of(kind):
@@ -247,6 +247,10 @@ class World:
         found = self.documents.get(owner)
         if found is not None:
             self.dirty.touch(ObjectKey("MessagingGateway", TENANT, found.name))
+
+    def _key_gone(self, uid: str) -> None:
+        self.steps.forget(uid)
+        self.accounts.forget_key(uid)
 
     def on_change(self, gateway_uid: str) -> None:
         self.sidecars.acknowledged(self.documents, gateway_uid)

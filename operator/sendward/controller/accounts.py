@@ -93,6 +93,10 @@ class Accounts:
                     self._steps.load(held)
                     self._account_of_key[held.uid] = (uid, gateways)
 
+    def forget_key(self, uid: str) -> None:
+        """The APIKey exists no more."""
+        self._account_of_key.pop(uid, None)
+
     def published(self) -> Iterable[ObjectKey]:
         """Every account that stands in a document: also those whose object is gone."""
         return list(self._published)
@@ -136,7 +140,7 @@ class Accounts:
         if account is not None and isinstance(account.item, Resource) and not account.meta.deleting:
             return  # its account's pass covers it
         found = effective.orphan_key(group, item)
-        state = self._key_state(record.meta.uid, context.now)
+        state = self._key_state(context, record.meta.uid)
         self._key(context, found, record, state, [])
 
     def _withdraw(self, key: ObjectKey) -> None:
@@ -160,7 +164,7 @@ class Accounts:
         self._sink.status(record.meta, status.model_copy(update=update))
 
     def _invalid_key(self, context: _Context, item: Invalid, record: Record) -> None:
-        state = self._key_state(item.meta.uid, context.now)
+        state = self._key_state(context, item.meta.uid)
         if item.meta.deleting:
             if names.FINALIZER in item.meta.finalizers and state in (Ack.ALL, Ack.NONE_EXPECTED):
                 self._sink.purge_invalid(item.meta, context.namespace_uid)
@@ -228,13 +232,28 @@ class Accounts:
                 states.append(self._documents.account_state(found, uid, pods, now))
         return worst(states)
 
-    def _key_state(self, key_uid: str, now: datetime) -> State:
-        uid, gateways = self._account_of_key.get(key_uid, ("", frozenset()))
-        return self._account_state(uid, gateways, now) if uid else Ack.ALL
+    def _key_state(self, context: _Context, key_uid: str) -> State:
+        """Of a key without a usable account: whether what it last stood in is in force without it."""
+        known = self._account_of_key.get(key_uid)
+        if known is not None:
+            return self._account_state(*known, context.now)
+        # An earlier leader may have taken it out just before it ended, and a guard not know it yet.
+        return worst(
+            [
+                self._documents.loaded_state(
+                    found, self._store.pods_of(found.namespace, found.name), context.now
+                )
+                for found in self._documents
+                if found.namespace == context.key.namespace
+            ]
+            or [Ack.ALL]
+        )
 
     def _wait_for_key(self, context: _Context, key_uid: str) -> None:
-        for gateway in self._account_of_key.get(key_uid, ("", frozenset()))[1]:
-            self._sink.waits(gateway, context.key)
+        known = self._account_of_key.get(key_uid)
+        for found in self._documents:
+            if found.uid in known[1] if known else found.namespace == context.key.namespace:
+                self._sink.waits(found.uid, context.key)
 
     def _facts(self, key: EffectiveKey, status: APIKeyStatus, now: datetime, *, in_force: bool) -> Facts:
         uid = key.key.meta.uid

@@ -141,7 +141,7 @@ class Operator:
             self.metrics,
             lambda: self.leader.is_leader,
         )
-        self._resources = Resources(self.store, self._dirty)
+        self._resources = Resources(self.store, self._dirty, self._key_gone)
         self._tenants = Tenants(
             self._kube,
             self._vault,
@@ -205,6 +205,10 @@ class Operator:
                 self._tell_drift(record.meta.key, target)
                 self._steps.state(owner).handed_over = ""
                 self._dirty.mark(record.meta.key)
+
+    def _key_gone(self, uid: str) -> None:
+        self._steps.forget(uid)
+        self._accounts.forget_key(uid)
 
     def _opened(self, namespace: str) -> None:
         """What an earlier leader left in the namespace is loaded."""
@@ -301,7 +305,8 @@ class Operator:
         self.metrics.leads(lambda: self.leader.is_leader)
         self._leading = True
         self._patience.started = self._clock.monotonic()
-        self._steps.heard_since = self._clock.now()
+        now = self._clock.now()
+        self._steps.heard_since = self._gateways.leads_since = self.hub.serving_since = now
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run())
             group.create_task(self._events.run())

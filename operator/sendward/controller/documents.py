@@ -53,6 +53,7 @@ class GatewayDocument:
     envelopes: dict[str, Envelope] = field(default_factory=dict)
     persisted: dict[str, Order] = field(default_factory=dict)
     order_of: dict[str, Order] = field(default_factory=dict)
+    loaded: dict[str, Order] = field(default_factory=dict)  # parts as an earlier leader left them
     dirty: dict[str, set[str]] = field(default_factory=dict)  # part -> account uids
     too_large: set[str] = field(default_factory=set)
     revision: int = 0
@@ -124,7 +125,7 @@ class Documents:
             found.accounts[int(part)] = entries
             found.order_of.update(dict.fromkeys(entries, envelope.order))
         found.envelopes[part] = envelope
-        found.persisted[part] = envelope.order
+        found.persisted[part] = found.loaded[part] = envelope.order
         found.revision = max(found.revision, envelope.revision)
 
     def forget(self, uid: str) -> None:
@@ -189,6 +190,14 @@ class Documents:
     def guards(self, found: GatewayDocument) -> Mapping[str, Guard]:
         """Every guard of the gateway that this leader has heard of, by pod uid."""
         return self._hub.guards(found.uid)
+
+    def loaded_state(self, found: GatewayDocument, pods: list[Pod], now: datetime) -> Ack | Rejected:
+        """Whether every part is in force at least as an earlier leader left it."""
+        for part, order in found.loaded.items():
+            state = self.acknowledgement(found, part, order, pods, now)
+            if state is not Ack.ALL:
+                return state
+        return Ack.ALL
 
     def account_state(
         self, found: GatewayDocument, account_uid: str, pods: list[Pod], now: datetime

@@ -76,7 +76,7 @@ class Gateways:
         self._patience = patience
         self._operator_namespace = operator_namespace
         self._later = later
-        self._started = clock.now()
+        self.leads_since = clock.now()
         self._broken: set[str] = set()  # uids of gateways that could not be compiled
         self._held: dict[str, Held] = {}
         self._unfinished: dict[str, ObjectKey] = {}  # uids whose objects are being removed
@@ -166,9 +166,13 @@ class Gateways:
         lost = []
         for pod in sorted(pods, key=lambda pod: pod.name):
             guard = guards.get(pod.uid)
-            since = guard.last_contact if guard else self._started
+            since = guard.last_contact if guard else self.leads_since
             if guard is not None and guard.connected:
                 continue
+            if found.stale_after is not None:
+                ends = since + timedelta(seconds=found.stale_after)
+                if now < ends:  # from then on the guard counts no more
+                    self._later(meta.key, ends)
             if now - since < _OUT_OF_CONTACT:
                 self._later(meta.key, since + _OUT_OF_CONTACT)
             else:

@@ -70,7 +70,7 @@ class Hub:
         self._on_epoch = on_epoch
         self._on_ahead = on_ahead
         self._authenticator = Authenticator(kube, view, clock)
-        self._started = clock.now()
+        self.serving_since = clock.now()  # set again when this process begins to lead
         self._gateways: dict[str, GatewayState] = {}
         self._sessions: dict[str, Session] = {}  # by pod uid
         self._outbox: dict[str, tuple[Shares, float]] = {}  # shares to send, or not yet answered
@@ -281,7 +281,7 @@ class Hub:
                 if not pod.terminating:
                     continue
             self.pod_gone(known.uid)
-        if state.sweep(present, self._view.stale_after(gateway_uid), self._started, now):
+        if state.sweep(present, self._view.stale_after(gateway_uid), self.serving_since, now):
             self._on_change(gateway_uid)
         state.shares.retarget()
         for uid in state.records:

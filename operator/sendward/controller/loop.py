@@ -267,6 +267,9 @@ class Loop:
         self._queue.put(Priority.DOCUMENT, lambda: self._store_part((gateway_uid, part)))
 
     def _start(self, key: ObjectKey) -> None:
+        record = self._store.get(key)
+        if record is not None:
+            self._dirty.release(record.meta.uid)
         if key in self._running:
             self._dirty.later(key, self._clock.now() + timedelta(milliseconds=50))
             return

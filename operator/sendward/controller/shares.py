@@ -20,7 +20,7 @@ from sendward.protocol import PPM, Shares
 
 IDLE_SECONDS: Final = 10.0  # without demand for this long, a subject has the equal default
 MAX_SUBJECTS: Final = 2048  # the busiest subjects of a gateway follow demand, the others are split equally
-_FLOOR: Final = 20  # a guard without demand keeps 1/20 of an equal share for a first message
+_FLOOR: Final = 5  # a guard without demand keeps 1/5 of an equal share, for first messages
 _CALM: Final = 10  # a share within 1/10 of its target stays: demand jitters
 
 

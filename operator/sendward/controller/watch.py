@@ -29,11 +29,12 @@ Raw = dict[str, Any]
 
 
 class Resources:
-    """Objects of our own kinds."""
+    """Objects of our own kinds. `key_gone` hears the uid of each APIKey that exists no more."""
 
-    def __init__(self, store: Store, dirty: Dirty) -> None:
+    def __init__(self, store: Store, dirty: Dirty, key_gone: Callable[[str], None]) -> None:
         self._store = store
         self._dirty = dirty
+        self._key_gone = key_gone
 
     def event(self, kind: str, raw: Raw) -> None:
         """ADDED, MODIFIED, or a line of a list."""
@@ -83,6 +84,8 @@ class Resources:
         self._dirty.mark(key)  # while its references still stand
         self._store.delete(key, uid)
         self._dirty.mark(key)
+        if key.kind == "APIKey":
+            self._key_gone(uid)
 
 
 class Pods:
