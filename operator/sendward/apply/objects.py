@@ -12,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sendward import names
 from sendward.apply.ports import Kind, Kube, Object
+from sendward.errors import NotFound, Rejected
 
 ANNOTATION_HASH: Final = "sendward.io/content-hash"
 
@@ -104,8 +106,11 @@ class Objects:
             if target.kind == kind and inside and target not in present:
                 self.gone(target)
 
-    async def ensure(self, kind: Kind, obj: Object, owner: str) -> bool:
-        """Apply the object unless it stands as declared. True when it was written."""
+    async def ensure(self, kind: Kind, obj: Object, owner: str, *, take_over: bool = True) -> bool:
+        """Apply the object unless it stands as declared. True when it was written.
+
+        `take_over` False: its name may be in use, and what is not ours stays as it is (Rejected).
+        """
         meta = obj["metadata"]
         target = Target(kind, meta["namespace"], meta["name"])
         if self._ends(target.namespace):
@@ -114,6 +119,9 @@ class Objects:
         known = self._known.get(target)
         if known is not None and known.digest == digest:
             return False
+        if known is None and not take_over:
+            await self._refuse_foreign(target)
+            known = self._known.get(target)  # a watch may have shown it meanwhile
         if known is None:
             known = self._known[target] = _Known("", "", "", owner)
         meta["annotations"] = {**meta.get("annotations", {}), ANNOTATION_HASH: digest}
@@ -137,11 +145,35 @@ class Objects:
         return True
 
     async def remove(self, target: Target) -> None:
-        """Delete an object of ours; absent is success."""
+        """Delete an object of ours; absent is success, and so is one of somebody else."""
         known = self._known.pop(target, None)
         if self._ends(target.namespace):
             return
-        await self._kube.delete(target.kind, target.namespace, target.name, uid=known.uid if known else "")
+        uid = known.uid if known else ""
+        if not uid:  # no watch has shown one of ours: there may be none, or our last write is just done
+            found = await self._find(target)
+            if found is None or not _is_ours(found):
+                return
+            uid = found["metadata"]["uid"]
+        await self._kube.delete(target.kind, target.namespace, target.name, uid=uid)
+
+    async def _refuse_foreign(self, target: Target) -> None:
+        found = await self._find(target)
+        if found is not None and not _is_ours(found):
+            raise Rejected(
+                f"{target.kind.kind} {target.name} exists and is not Sendward's. Delete or rename it"
+            )
+
+    async def _find(self, target: Target) -> Object | None:
+        try:
+            return await self._kube.get(target.kind, target.namespace, target.name)
+        except NotFound:
+            return None
+
+
+def _is_ours(obj: Object) -> bool:
+    labels = obj["metadata"].get("labels") or {}
+    return bool(labels.get(names.LABEL_MANAGED_BY) == "sendward")
 
 
 def _older(version: str, than: str) -> bool:

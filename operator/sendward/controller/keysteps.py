@@ -278,7 +278,7 @@ class KeySteps:
         values = await self._credentials.hand_over_values(path, meta.uid, version_id, kv_version)
         secret = hand_over_secret(meta, values)
         secret["metadata"]["annotations"][ANNOTATION_VERSION] = version_id
-        await self._objects.ensure(kinds.SECRET, secret, meta.uid)
+        await self._objects.ensure(kinds.SECRET, secret, meta.uid, take_over=False)
         self.state(meta.uid).handed_over = version_id
 
     async def _hand_over_again(self, key: EffectiveKey, status: APIKeyStatus, path: str) -> None:
