@@ -17,8 +17,9 @@ from sendward.compile.document import account_entry
 from sendward.compile.status import Finding, conditions, programmed
 from sendward.conditions import ConditionType, Reason
 from sendward.controller.documents import Documents, GatewayDocument
-from sendward.controller.findings import Patience, State, is_first, programmed_finding, worst
+from sendward.controller.findings import Patience, State, is_first, programmed_finding
 from sendward.controller.keysteps import KeySteps
+from sendward.controller.places import InForce, Place, Places
 from sendward.document import Version
 from sendward.graph import effective
 from sendward.graph.acknowledgement import Ack
@@ -79,23 +80,32 @@ class Accounts:
         self._sink = sink
         self._clock = clock
         self._patience = patience
-        self._published: dict[ObjectKey, tuple[str, frozenset[str]]] = {}  # account uid, gateway uids
-        self._account_of_key: dict[str, tuple[str, frozenset[str]]] = {}  # the same, by key uid
+        self._published: dict[ObjectKey, Place] = {}
+        self._places = Places()
+        self._in_force = InForce(store, documents, self._places)
 
     def load(self, found: GatewayDocument) -> None:
-        """Take over what a document of an earlier leader holds."""
+        """Take over what a document of an earlier leader holds. Entries of accounts that are gone are
+        taken out at once: their names may be in use again.
+        """
         for entries in found.accounts:
-            for uid, entry in entries.items():
+            for uid, entry in list(entries.items()):
                 key = ObjectKey("SenderAccount", found.namespace, entry.name)
-                gateways = self._published.get(key, (uid, frozenset[str]()))[1] | {found.uid}
-                self._published[key] = (uid, gateways)
+                known = self._published.get(key)
+                same = known is not None and known.account == uid
+                place = Place(uid, (known.gateways if known and same else frozenset()) | {found.uid})
                 for held in entry.keys:
                     self._steps.load(held)
-                    self._account_of_key[held.uid] = (uid, gateways)
+                    self._places.put(held.uid, place)
+                record = self._store.get(key)
+                if record is None or record.meta.uid != uid:
+                    found.set_account(uid, None)
+                else:
+                    self._published[key] = place
 
     def forget_key(self, uid: str) -> None:
         """The APIKey exists no more."""
-        self._account_of_key.pop(uid, None)
+        self._places.forget(uid)
 
     def published(self) -> Iterable[ObjectKey]:
         """Every account that stands in a document: also those whose object is gone."""
@@ -140,15 +150,15 @@ class Accounts:
         if account is not None and isinstance(account.item, Resource) and not account.meta.deleting:
             return  # its account's pass covers it
         found = effective.orphan_key(group, item)
-        state = self._key_state(context, record.meta.uid)
+        state = self._in_force.key(key.namespace, record.meta.uid, context.now)
         self._key(context, found, record, state, [])
 
     def _withdraw(self, key: ObjectKey) -> None:
-        uid, gateways = self._published.pop(key, ("", frozenset()))
-        for gateway in gateways:
+        place = self._published.pop(key, None)
+        for gateway in place.gateways if place else ():
             found = self._documents.get(gateway)
-            if found is not None:
-                found.set_account(uid, None)
+            if place is not None and found is not None:
+                found.set_account(place.account, None)
 
     def _refuse(self, context: _Context, record: Record, problems: list[Problem]) -> None:
         self._withdraw(context.key)
@@ -164,7 +174,7 @@ class Accounts:
         self._sink.status(record.meta, status.model_copy(update=update))
 
     def _invalid_key(self, context: _Context, item: Invalid, record: Record) -> None:
-        state = self._key_state(context, item.meta.uid)
+        state = self._in_force.key(context.key.namespace, item.meta.uid, context.now)
         if item.meta.deleting:
             if names.FINALIZER in item.meta.finalizers and state in (Ack.ALL, Ack.NONE_EXPECTED):
                 self._sink.purge_invalid(item.meta, context.namespace_uid)
@@ -182,7 +192,6 @@ class Accounts:
         self._sink.status(item.meta, status.model_copy(update=update))
 
     def _sound(self, context: _Context, account: EffectiveAccount, record: Record) -> None:
-        uid = record.meta.uid
         records = {key.key.meta.uid: context.group.keys[key.key.meta.key.name] for key in account.keys}
         statuses = {
             key_uid: APIKeyStatus.model_validate_json(found.status) for key_uid, found in records.items()
@@ -194,11 +203,12 @@ class Accounts:
             for key in account.keys
         }
         self._publish(context, account, versions)
-        state = self._account_state(uid, self._published[context.key][1], context.now)
+        place = self._published[context.key]
+        state = self._in_force.account(place, context.now)
         for key in account.keys:
             key_uid = key.key.meta.uid
-            self._account_of_key[key_uid] = self._published[context.key]
-            self._key(context, key, records[key_uid], state, [])
+            self._places.put(key_uid, place)
+            self._key(context, key, records[key_uid], self._in_force.left(key_uid, context.now) or state, [])
         self._account_status(context, account, record, state)
 
     def _publish(
@@ -216,48 +226,22 @@ class Accounts:
             if found is not None:
                 found.set_account(meta.uid, entry)
                 gateways.add(found.uid)
-        old_uid, old = self._published.get(context.key, ("", frozenset[str]()))
-        for gone in old if old_uid != meta.uid else old - gateways:
+        place = Place(meta.uid, frozenset(gateways))
+        old = self._published.get(context.key, place)
+        for gone in old.gateways if old.account != meta.uid else old.gateways - gateways:
             left = self._documents.get(gone)
             if left is not None:
-                left.set_account(old_uid, None)
-        self._published[context.key] = (meta.uid, frozenset(gateways))
-
-    def _account_state(self, uid: str, gateways: frozenset[str], now: datetime) -> State:
-        """Also of gateways that the account left: its absence must be in force there."""
-        states: list[State] = []
-        for found in self._documents:
-            if found.uid in gateways or uid in found.order_of:
-                pods = self._store.pods_of(found.namespace, found.name)
-                states.append(self._documents.account_state(found, uid, pods, now))
-        return worst(states)
-
-    def _key_state(self, context: _Context, key_uid: str) -> State:
-        """Of a key without a usable account: whether what it last stood in is in force without it."""
-        known = self._account_of_key.get(key_uid)
-        if known is not None:
-            return self._account_state(*known, context.now)
-        # An earlier leader may have taken it out just before it ended, and a guard not know it yet.
-        return worst(
-            [
-                self._documents.loaded_state(
-                    found, self._store.pods_of(found.namespace, found.name), context.now
-                )
-                for found in self._documents
-                if found.namespace == context.key.namespace
-            ]
-            or [Ack.ALL]
-        )
+                left.set_account(old.account, None)
+        self._published[context.key] = place
 
     def _wait_for_key(self, context: _Context, key_uid: str) -> None:
-        known = self._account_of_key.get(key_uid)
-        for found in self._documents:
-            if found.uid in known[1] if known else found.namespace == context.key.namespace:
-                self._sink.waits(found.uid, context.key)
+        for gateway in self._in_force.concerned(context.key.namespace, key_uid):
+            self._sink.waits(gateway, context.key)
 
     def _facts(self, key: EffectiveKey, status: APIKeyStatus, now: datetime, *, in_force: bool) -> Facts:
         uid = key.key.meta.uid
-        gateways = self._account_of_key.get(uid, ("", frozenset[str]()))[1]
+        place = self._places.get(uid)
+        gateways = place.gateways if place else frozenset[str]()
         return self._steps.facts(uid, status, now, in_force=in_force, gateways=gateways)
 
     def _key(
@@ -358,7 +342,7 @@ class Accounts:
             limit=f"{limit.messages}/{limit.period}s" if limit else "",
         )
         if state is not Ack.ALL:
-            for gateway in self._published[context.key][1]:
+            for gateway in self._published[context.key].gateways:
                 self._sink.waits(gateway, context.key)
         self._settle(context, record.meta, known, desired, finding)
 

@@ -65,6 +65,11 @@ class GatewayDocument:
         """The shard of an account, as a part name."""
         return str(document.shard_of(account_uid, self.shards))
 
+    def holds(self, account_uid: str, key_uid: str) -> bool:
+        """Whether the account's entry has the key."""
+        entry = self.accounts[int(self.part_of(account_uid))].get(account_uid)
+        return entry is not None and any(key.uid == key_uid for key in entry.keys)
+
     def set_account(self, uid: str, entry: Account | None) -> None:
         """Declare what stands in the document for an account; None: nothing."""
         part = self.part_of(uid)
@@ -114,9 +119,13 @@ class Documents:
         return found
 
     def load(self, uid: str, namespace: str, name: str, shards: int, envelope: Envelope) -> None:
-        """Take over a verified part that an earlier leader wrote. Raises DocumentError."""
+        """Take over a verified part that an earlier leader wrote, unless a newer one is known here (of a
+        namespace that was taken over before). Raises DocumentError.
+        """
         found = self.open(uid, namespace, name, shards)
         part = envelope.part
+        if part in found.envelopes and envelope.order <= found.envelopes[part].order:
+            return
         if part == names.PART_GATEWAY:
             found.gateway = document.open_gateway(envelope)
             found.stale_after = found.gateway.stale_after

@@ -136,13 +136,14 @@ class KeySteps:
             state.digests[state.pending.id] = state.pending.digest
             state.pending = None
         known = recorded | {state.pending.id if state.pending else ""}
+        newest = rotation.newest_number(status)  # what is not above it ended, and left the status since
         return Facts(
             status=status,
             pending=state.pending,
             digests=state.digests,
             last_used=last_used,
             in_force=in_force,
-            unrecorded=tuple(version for version in state.loaded.values() if version.id not in known),
+            unrecorded=tuple(v for v in state.loaded.values() if v.id not in known and v.number > newest),
             handed_over=state.handed_over,
             heard_since=self.heard_since,
             now=now,
