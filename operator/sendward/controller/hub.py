@@ -20,7 +20,7 @@ from sendward.clock import Clock
 from sendward.controller import hub_metrics as metrics
 from sendward.controller.hub_auth import Authenticator, Refused, TokenReviewer, View
 from sendward.controller.hub_session import Session
-from sendward.controller.hub_state import GatewayState, Order
+from sendward.controller.hub_state import GatewayState, Order, highest_epoch
 from sendward.document import Envelope
 from sendward.graph.facts import Guard
 from sendward.protocol import (
@@ -174,8 +174,9 @@ class Hub:
             return
         state = self._state(session.peer.gateway_uid)
         state.hello(session.peer.pod, hello, self._clock.now())
-        if hello.highest_epoch > self._epoch():
-            self._on_epoch(hello.highest_epoch)
+        seen = highest_epoch(hello) or 0
+        if seen > self._epoch():
+            self._on_epoch(seen)
         self._report_ahead(state, session)
         state.shares.retarget()
         self._nudge.set()

@@ -18,6 +18,7 @@ from sendward import document
 from sendward.clock import Clock
 from sendward.controller import hub_metrics as metrics
 from sendward.controller.hub_auth import Peer
+from sendward.controller.hub_state import highest_epoch
 from sendward.protocol import MAX_MESSAGE_BYTES, GuardMessage, Hello
 
 _HELLO_SECONDS: Final = 10.0
@@ -129,7 +130,8 @@ class Session:
                 message = _decoder.decode(frame.data)
             except msgspec.MsgspecError:
                 return self.stop("Malformed")
-            if isinstance(message, Hello) is self.greeted:
+            bounded = not isinstance(message, Hello) or highest_epoch(message) is not None
+            if not bounded or isinstance(message, Hello) is self.greeted:
                 return self.stop("Malformed")
             if not isinstance(message, Hello):
                 self._events.on_message(self, message)

@@ -25,6 +25,9 @@ Order = tuple[int, int]
 _HISTORY: Final = 32  # earlier envelopes per part whose digest is remembered
 _MAX_MESSAGE: Final = 1024  # characters of a guard's refusal
 _MAX_ID: Final = 64
+# A guard is a tenant's pod. What it claims moves the Lease of all tenants (int32) and is signed over.
+_MAX_EPOCH: Final = 2**30
+_MAX_REVISION: Final = 2**53
 _MAX_LAST_USED: Final = 100_000  # key versions between two drains
 _STALE_GRACE: Final = timedelta(seconds=60)  # a guard may have heard from us a little later
 
@@ -100,7 +103,7 @@ class GatewayState:
         record = self.records[pod_uid]
         published = self.published.get(ack.part)
         order = (ack.epoch, ack.revision)
-        if published is None:
+        if published is None or order > published.order:  # nobody can answer what was not sent
             return
         record.have[ack.part] = Have(ack.epoch, ack.revision, published.history.get(order, ""))
         if ack.part in record.refused and record.refused[ack.part][0] <= order:
@@ -199,6 +202,15 @@ class GatewayState:
                 if now - since >= timedelta(seconds=stale_after) + _STALE_GRACE:
                     self.shares.expire(uid)
         return bool(gone)
+
+
+def highest_epoch(hello: Hello) -> int | None:
+    """The highest epoch that a guard claims to know; None when its claims are out of all bounds."""
+    epochs = [hello.highest_epoch, *(have.epoch for have in hello.parts.values())]
+    revisions = [have.revision for have in hello.parts.values()]
+    if min(epochs) < 0 or max(epochs) > _MAX_EPOCH or not all(0 <= r <= _MAX_REVISION for r in revisions):
+        return None
+    return max(epochs)
 
 
 def _is_current(have: Have | None, published: Published) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sendward import document
-from sendward.controller.hub_state import GatewayState
+from sendward.controller.hub_state import GatewayState, highest_epoch
 from sendward.document import Envelope, Shard
 from sendward.graph.facts import Pod
 from sendward.protocol import PPM, Ack, Have, Hello, Nack, Shares
@@ -114,3 +114,27 @@ def test_an_unready_pod_holds_nothing_of_an_earlier_leader() -> None:
     made = state(ONE, replace(TWO, ready=False))
     made.hello(ONE, Hello([1], 0, {}), NOW)
     assert share(made, "one") == PPM
+
+
+def test_an_answer_to_what_was_never_sent_says_nothing() -> None:
+    """Else the part would be sealed anew above it, again and again: one pod's work for all tenants."""
+    made = state()
+    made.hello(ONE, Hello([1], 0, {}), NOW)
+    made.acknowledge("one", Ack("0", 2**40, 1))
+    assert (made.facts()["one"].parts, made.ahead("one")) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("hello", "seen"),
+    [
+        (Hello([1], 7, {}), 7),
+        (Hello([1], 7, {"0": Have(9, 1, "")}), 9),
+        (Hello([1], 2**31 - 1, {}), None),  # the Lease of all tenants would take no more renewal
+        (Hello([1], -1, {}), None),
+        (Hello([1], 1, {"0": Have(2**31, 1, "")}), None),
+        (Hello([1], 1, {"0": Have(1, 2**64, "")}), None),
+        (Hello([1], 1, {"0": Have(1, -1, "")}), None),
+    ],
+)
+def test_what_a_guard_may_claim(hello: Hello, seen: int | None) -> None:
+    assert highest_epoch(hello) == seen
