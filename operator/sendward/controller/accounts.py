@@ -242,7 +242,9 @@ class Accounts:
         uid = key.key.meta.uid
         place = self._places.get(uid)
         gateways = place.gateways if place else frozenset[str]()
-        return self._steps.facts(uid, status, now, in_force=in_force, gateways=gateways)
+        return self._steps.facts(
+            uid, key.key.meta.key.namespace, status, now, in_force=in_force, gateways=gateways
+        )
 
     def _key(
         self, context: _Context, key: EffectiveKey, record: Record, state: State, problems: list[Problem]

@@ -177,14 +177,14 @@ class Operator:
             self._queue.put(Priority.GATEWAY, lambda: self._tenants.restore_ca(target.namespace))
             return
         found = self._documents.get(owner)
-        if found is None:
+        if found is None or found.namespace != target.namespace:  # whose it is, the object says itself
             self._key_drifted(owner, target)
             return
         gateway = ObjectKey("MessagingGateway", found.namespace, found.name)
         self._tell_drift(gateway, target)
         prefix = names.document_secret(found.name, "")
         if target.name == names.tls_secret(found.name):
-            self._gateways.lost_tls(owner)
+            self._gateways.lost_tls(target.namespace, owner)
         elif target.kind == kinds.SECRET and target.name.startswith(prefix):
             self._loop.restore_part(owner, target.name.removeprefix(prefix))
         self._dirty.touch(gateway)
@@ -203,7 +203,7 @@ class Operator:
         for record in self.store.group(target.namespace).keys.values():
             if record.meta.uid == owner:
                 self._tell_drift(record.meta.key, target)
-                self._steps.state(owner).handed_over = ""
+                self._steps.saw_hand_over(target.namespace, owner, "")
                 self._dirty.mark(record.meta.key)
 
     def _key_gone(self, uid: str) -> None:

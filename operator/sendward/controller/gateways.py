@@ -78,25 +78,26 @@ class Gateways:
         self._later = later
         self.leads_since = clock.now()
         self._broken: set[str] = set()  # uids of gateways that could not be compiled
-        self._held: dict[str, Held] = {}
+        # By namespace and uid: a Secret says itself whose it is, and is believed in its own namespace.
+        self._held: dict[tuple[str, str], Held] = {}
         self._unfinished: dict[str, ObjectKey] = {}  # uids whose objects are being removed
         self._removed: set[str] = set()  # uids whose objects are gone; a watch may show them once more
         self._policies: dict[str, tuple[str, dict[str, Any], tuple[tuple[Reason, str], ...]]] = {}
 
-    def seen_tls(self, gateway_uid: str, annotations: dict[str, str]) -> None:
+    def seen_tls(self, namespace: str, gateway_uid: str, annotations: dict[str, str]) -> None:
         """A watch showed the certificate Secret of a gateway."""
         try:
-            self._held[gateway_uid] = Held(
+            self._held[namespace, gateway_uid] = Held(
                 annotations[_REQUEST],
                 datetime.fromisoformat(annotations[_NOT_BEFORE]),
                 datetime.fromisoformat(annotations[_NOT_AFTER]),
             )
         except (KeyError, ValueError):
-            self._held.pop(gateway_uid, None)
+            self.lost_tls(namespace, gateway_uid)
 
-    def lost_tls(self, gateway_uid: str) -> None:
+    def lost_tls(self, namespace: str, gateway_uid: str) -> None:
         """The certificate Secret is gone or was changed."""
-        self._held.pop(gateway_uid, None)
+        self._held.pop((namespace, gateway_uid), None)
 
     def declare(self, key: ObjectKey) -> None:
         """Declare the gateway's part of the document. Synchronous: part of the pass over everything."""
@@ -238,7 +239,7 @@ class Gateways:
         if spec.vault_pki is None:
             return await self._own_certificate(meta, spec.secret_name or "")
         now = self._clock.now()
-        held = self._held.get(meta.uid)
+        held = self._held.get((meta.key.namespace, meta.uid))
         target = Target(kinds.SECRET, meta.key.namespace, names.tls_secret(meta.key.name))
         if certificates.must_issue(spec.vault_pki, held, now) or target not in self._objects:
             try:
@@ -266,7 +267,7 @@ class Gateways:
             _NOT_AFTER: held.not_after.isoformat(),
         }
         await self._objects.ensure(target.kind, secret, meta.uid)
-        self._held[meta.uid] = held
+        self._held[meta.key.namespace, meta.uid] = held
         note = f"A server certificate valid until {held.not_after.isoformat()} was issued"
         self._events.emit(meta, EventReason.CERTIFICATE_ISSUED, note)
         return held
@@ -285,7 +286,7 @@ class Gateways:
                 f"Secret {name} holds no certificate under tls.crt. It must be of type kubernetes.io/tls"
             )
             return [_tls_problem(Reason.REFERENCE_INVALID, message)], None
-        self._held[meta.uid] = held
+        self._held[meta.key.namespace, meta.uid] = held
         if held.not_after <= self._clock.now():
             message = f"the certificate in Secret {name} expired {held.not_after.isoformat()}. Renew it"
             return [_tls_problem(Reason.REFERENCE_INVALID, message)], None
@@ -303,7 +304,7 @@ class Gateways:
                 self._later(meta.key, now + timedelta(seconds=left))
                 return
         self._patience.settle(meta.uid)
-        held = self._held.get(meta.uid)
+        held = self._held.get((meta.key.namespace, meta.uid))
         status = MessagingGatewayStatus(
             observed_generation=meta.generation,
             conditions=conditions(known.conditions, meta.generation, now, problems, finding, extra),
@@ -338,13 +339,14 @@ class Gateways:
         self._removed.add(uid)
         self._unfinished[uid] = key
         self._documents.forget(uid)
-        policy = [t for t in self._objects.owned_by(uid) if t.kind == kinds.NETWORK_POLICY]
-        others = [t for t in self._objects.owned_by(uid) if t.kind != kinds.NETWORK_POLICY]
+        owned = [t for t in self._objects.owned_by(uid) if t.namespace == key.namespace]
+        policy = [t for t in owned if t.kind == kinds.NETWORK_POLICY]
+        others = [t for t in owned if t.kind != kinds.NETWORK_POLICY]
         for target in [*others, *policy]:
             await self._objects.remove(target)
         del self._unfinished[uid]
         self._policies.pop(uid, None)
-        self._held.pop(uid, None)
+        self._held.pop((key.namespace, uid), None)
         self._patience.settle(uid)
 
 

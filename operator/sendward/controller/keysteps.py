@@ -45,7 +45,6 @@ class KeyState:
     digests: dict[str, str] = field(default_factory=dict)
     loaded: dict[str, Version] = field(default_factory=dict)  # by id, accepted by an earlier leader
     cas: int | None = None  # the KV version that the next write follows; None: take the status's
-    handed_over: str = ""  # version id in the hand-over Secret
     error: str = ""
     failures: int = 0
     retry_at: float = 0.0  # monotonic
@@ -71,6 +70,9 @@ class KeySteps:
         self._clock = clock
         self._issued = issued  # hears what asked for each version
         self._states: dict[str, KeyState] = {}
+        # By key uid and namespace the version id in the hand-over Secret. A Secret says itself whose it
+        # is, so it is believed for keys of its own namespace only.
+        self._handed_over: dict[str, dict[str, str]] = {}
         self._last_used: dict[tuple[str, str], datetime] = {}  # gateway uid, version id
         self.heard_since = clock.now()  # from when on the guards report their usage here
 
@@ -84,6 +86,7 @@ class KeySteps:
     def forget(self, uid: str) -> None:
         """The key is gone."""
         self._states.pop(uid, None)
+        self._handed_over.pop(uid, None)
         self._credentials.forget(uid)
 
     def load(self, key: Key) -> None:
@@ -94,6 +97,10 @@ class KeySteps:
                 state.digests[version.id] = version.digest
             if not version.revoked:
                 state.loaded[version.id] = version
+
+    def saw_hand_over(self, namespace: str, uid: str, version_id: str) -> None:
+        """A hand-over Secret in the namespace holds this version of the key; "" for none."""
+        self._handed_over.setdefault(uid, {})[namespace] = version_id
 
     def begin(self, uid: str, step: Do | None) -> None:
         """A step of the key is queued: no other one begins before it is done.
@@ -121,7 +128,14 @@ class KeySteps:
             self._last_used[gateway_uid, version_id] = datetime.fromtimestamp(moment, UTC)
 
     def facts(
-        self, uid: str, status: APIKeyStatus, now: datetime, *, in_force: bool, gateways: frozenset[str]
+        self,
+        uid: str,
+        namespace: str,
+        status: APIKeyStatus,
+        now: datetime,
+        *,
+        in_force: bool,
+        gateways: frozenset[str],
     ) -> Facts:
         """What `decide` needs. Guards are believed only for keys of their own `gateways`."""
         state = self.state(uid)
@@ -144,7 +158,7 @@ class KeySteps:
             last_used=last_used,
             in_force=in_force,
             unrecorded=tuple(v for v in state.loaded.values() if v.id not in known and v.number > newest),
-            handed_over=state.handed_over,
+            handed_over=self._handed_over.get(uid, {}).get(namespace, ""),
             heard_since=self.heard_since,
             now=now,
         )
@@ -203,7 +217,7 @@ class KeySteps:
             case Do.HAND_OVER:
                 await self._hand_over_again(key, status, path)
             case Do.TAKE_BACK:
-                await self._take_back(state, meta)
+                await self._take_back(meta)
             case Do.DESTROY:
                 await self._destroy(meta, status, path)
             case Do.PURGE:
@@ -280,16 +294,16 @@ class KeySteps:
         secret = hand_over_secret(meta, values)
         secret["metadata"]["annotations"][ANNOTATION_VERSION] = version_id
         await self._objects.ensure(kinds.SECRET, secret, meta.uid, take_over=False)
-        self.state(meta.uid).handed_over = version_id
+        self.saw_hand_over(meta.key.namespace, meta.uid, version_id)
 
     async def _hand_over_again(self, key: EffectiveKey, status: APIKeyStatus, path: str) -> None:
         now_current = rotation.current(status)
         if now_current is not None:
             await self._hand_over(key, now_current.id, now_current.vault_version, path)
 
-    async def _take_back(self, state: KeyState, meta: Meta) -> None:
+    async def _take_back(self, meta: Meta) -> None:
         await self._objects.remove(_hand_over_target(meta))
-        state.handed_over = ""
+        self.saw_hand_over(meta.key.namespace, meta.uid, "")
 
     async def _end(self, state: KeyState, meta: Meta, status: APIKeyStatus, path: str) -> None:
         """Destroy what ended, then say so. Vault down does not hold up the word `Revoked`."""
@@ -301,7 +315,7 @@ class KeySteps:
         except SendwardError as error:
             _log.warning("ended versions not destroyed yet", key=str(meta.key), cause=str(error))
         if rotation.current(status) is None:
-            await self._take_back(state, meta)
+            await self._take_back(meta)
         await self._statuses.write(meta, status)
         for version in ended:
             reason = EventReason.KEY_REVOKED if version.state == "Revoked" else EventReason.KEY_RETIRED

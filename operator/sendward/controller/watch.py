@@ -188,9 +188,9 @@ class Owned:
         annotations = meta.get("annotations") or {}
         part = meta.get("labels", {}).get(names.LABEL_PART)
         if part == "tls":
-            self._gateways.seen_tls(owner, annotations)
+            self._gateways.seen_tls(meta["namespace"], owner, annotations)
         elif part == "hand-over":
-            self._steps.state(owner).handed_over = annotations.get(ANNOTATION_VERSION, "")
+            self._steps.saw_hand_over(meta["namespace"], owner, annotations.get(ANNOTATION_VERSION, ""))
 
     def deleted(self, kind: Kind, raw: Raw) -> None:
         """DELETED."""
