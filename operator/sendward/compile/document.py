@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from msgspec import structs
+
 from sendward import document
 from sendward.compile.envoy import files
 from sendward.graph.effective import EffectiveAccount, EffectiveKey, EffectiveLimit
@@ -46,6 +48,27 @@ def _limits(limits: tuple[EffectiveLimit, ...]) -> list[document.Limit]:
 def shard(entries: Iterable[document.Account]) -> document.Shard:
     """The content of one shard."""
     return document.Shard(sorted(entries, key=lambda entry: entry.uid))
+
+
+def without_growth(
+    entries: Mapping[str, document.Account], sent: Iterable[document.Account]
+) -> dict[str, document.Account]:
+    """What of a shard fits where `sent` fitted: accounts and key versions that are new wait, whatever
+    was taken away or revoked is taken away.
+    """
+    before = {account.uid: account for account in sent}
+    kept = {}
+    for uid, entry in entries.items():
+        old = before.get(uid)
+        if old is None:
+            continue
+        known = {version.id for key in old.keys for version in key.versions}
+        keys = [
+            structs.replace(key, versions=[version for version in key.versions if version.id in known])
+            for key in entry.keys
+        ]
+        kept[uid] = structs.replace(entry, keys=keys)
+    return kept
 
 
 def gateway_part(gateway: Resource[MessagingGatewaySpec], pods: int) -> document.Gateway:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Protocol
 
 from sendward import document, names
-from sendward.compile.document import shard
+from sendward.compile.document import shard, without_growth
 from sendward.document import Account, Envelope, Gateway
 from sendward.graph.acknowledgement import Ack, Rejected, acknowledged, expected
 from sendward.graph.facts import Guard, Pod
@@ -156,34 +156,50 @@ class Documents:
         written = []
         for found in self._of.values():
             fresh: dict[str, Envelope] = {}
+            waiting: dict[str, set[str]] = {}
             for part, uids in found.dirty.items():
-                envelope = self._seal(found, part)
+                envelope, held = self._seal(found, part)
+                if part in found.too_large:
+                    waiting[part] = held
                 if envelope is None:
                     continue
                 fresh[part] = envelope
                 found.envelopes[part] = envelope
-                found.order_of.update(dict.fromkeys(uids, envelope.order))
+                found.order_of.update(dict.fromkeys(uids - held, envelope.order))
                 written.append((found, envelope))
-            found.dirty = {part: uids for part, uids in found.dirty.items() if part in found.too_large}
+            found.dirty = waiting
             if fresh:
                 self._hub.publish(found.uid, fresh)
         return written
 
-    def _seal(self, found: GatewayDocument, part: str) -> Envelope | None:
-        content: document.Gateway | document.Shard
+    def _seal(self, found: GatewayDocument, part: str) -> tuple[Envelope | None, set[str]]:
+        """The new envelope of a part, and the accounts in it that are held back because it is too large.
+
+        What narrows is never held back: a shard over its size goes out without what is new in it.
+        """
+        held: set[str] = set()
+        old = found.envelopes.get(part)
         if part == names.PART_GATEWAY:
             if found.gateway is None:
-                return None
-            content = found.gateway
+                return None, held
+            payload = document.compress(found.gateway)
         else:
-            content = shard(found.accounts[int(part)].values())
-        payload = document.compress(content)
-        if len(payload) > document.MAX_PART_BYTES:
+            entries = found.accounts[int(part)]
+            payload = document.compress(shard(entries.values()))
+            if len(payload) > document.MAX_PART_BYTES:
+                kept = without_growth(entries, document.open_shard(old).accounts if old else [])
+                held = {uid for uid, entry in entries.items() if kept.get(uid) != entry}
+                payload = document.compress(shard(kept.values()))
+        if held or len(payload) > document.MAX_PART_BYTES:
             found.too_large.add(part)
-            return None
-        found.too_large.discard(part)
+        else:
+            found.too_large.discard(part)
+        if len(payload) > document.MAX_PART_BYTES:
+            return None, found.dirty.get(part, set())
+        if held and old is not None and old.payload == payload:
+            return None, held
         found.revision += 1
-        return self._signer.seal(found.uid, part, self._epoch(), found.revision, payload)
+        return self._signer.seal(found.uid, part, self._epoch(), found.revision, payload), held
 
     def stored(self, found: GatewayDocument, envelope: Envelope) -> None:
         """A part lies in its Secret."""

@@ -166,6 +166,9 @@ class Gateways:
         guards = self._documents.guards(found)
         lost = []
         for pod in sorted(pods, key=lambda pod: pod.name):
+            if not pod.injected:  # older than the onboarding of its namespace
+                lost.append(f"{pod.name}, which has no sidecar: recreate it")
+                continue
             guard = guards.get(pod.uid)
             since = guard.last_contact if guard else self.leads_since
             if guard is not None and guard.connected:

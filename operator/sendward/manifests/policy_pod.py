@@ -14,6 +14,7 @@ _SHARED: Final = ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace")
 _CAPABILITIES: Final = (
     "ALL",
     "BPF",
+    "DAC_READ_SEARCH",
     "NET_ADMIN",
     "NET_RAW",
     "SYS_ADMIN",
