@@ -120,7 +120,7 @@ class Objects:
         if known is not None and known.digest == digest:
             return False
         if known is None and not take_over:
-            await self._refuse_foreign(target)
+            await self._refuse_foreign(target, owner)
             known = self._known.get(target)  # a watch may have shown it meanwhile
         if known is None:
             known = self._known[target] = _Known("", "", "", owner)
@@ -144,22 +144,22 @@ class Objects:
             self._drifted(owner, target)
         return True
 
-    async def remove(self, target: Target) -> None:
-        """Delete an object of ours; absent is success, and so is one of somebody else."""
+    async def remove(self, target: Target, owner: str = "") -> None:
+        """Delete an object of ours (of `owner`, a uid); absent is success, and so is somebody else's."""
         known = self._known.pop(target, None)
         if self._ends(target.namespace):
             return
         uid = known.uid if known else ""
         if not uid:  # no watch has shown one of ours: there may be none, or our last write is just done
             found = await self._find(target)
-            if found is None or not _is_ours(found):
+            if found is None or not _is_ours(found, owner):
                 return
             uid = found["metadata"]["uid"]
         await self._kube.delete(target.kind, target.namespace, target.name, uid=uid)
 
-    async def _refuse_foreign(self, target: Target) -> None:
+    async def _refuse_foreign(self, target: Target, owner: str) -> None:
         found = await self._find(target)
-        if found is not None and not _is_ours(found):
+        if found is not None and not _is_ours(found, owner):
             raise Rejected(
                 f"{target.kind.kind} {target.name} exists and is not Sendward's. Delete or rename it"
             )
@@ -171,9 +171,12 @@ class Objects:
             return None
 
 
-def _is_ours(obj: Object) -> bool:
-    labels = obj["metadata"].get("labels") or {}
-    return bool(labels.get(names.LABEL_MANAGED_BY) == "sendward")
+def _is_ours(obj: Object, owner: str) -> bool:
+    """By our label, or, where somebody removed it, by the owner that only we write there."""
+    meta = obj["metadata"]
+    labels = meta.get("labels") or {}
+    owners = {reference["uid"] for reference in meta.get("ownerReferences") or ()}
+    return labels.get(names.LABEL_MANAGED_BY) == "sendward" or owner in owners
 
 
 def _older(version: str, than: str) -> bool:

@@ -302,7 +302,7 @@ class KeySteps:
             await self._hand_over(key, now_current.id, now_current.vault_version, path)
 
     async def _take_back(self, meta: Meta) -> None:
-        await self._objects.remove(_hand_over_target(meta))
+        await self._objects.remove(_hand_over_target(meta), meta.uid)
         self.saw_hand_over(meta.key.namespace, meta.uid, "")
 
     async def _end(self, state: KeyState, meta: Meta, status: APIKeyStatus, path: str) -> None:
@@ -335,7 +335,7 @@ class KeySteps:
     async def _purge(self, meta: Meta, path: str) -> None:
         namespace_uid, key_uid = path.split("/")
         await self._credentials.purge(namespace_uid, key_uid)
-        await self._objects.remove(_hand_over_target(meta))
+        await self._objects.remove(_hand_over_target(meta), meta.uid)
         await self._statuses.set_finalizer(meta, present=False)
         self._events.emit(meta, EventReason.KEY_REVOKED, "The key was deleted: all versions are revoked")
 

@@ -90,3 +90,26 @@ async def test_one_of_ours_that_no_watch_has_shown_yet_is_written_and_deleted() 
             await kube.get(kinds.SECRET, "tenant", "bank-api-key")
         assert await objects.ensure(kinds.CONFIG_MAP, config("held"), "owner", take_over=False)
         await kube.close()
+
+
+async def test_one_of_ours_whose_labels_somebody_removed_is_written_and_deleted() -> None:
+    """The owner that we write tells it from a Secret of somebody else."""
+    async with FakeKube() as fake:
+        kube = KubeClient(fake.url)
+        bare = secret({})
+        bare["metadata"] = {
+            "name": "bank-api-key",
+            "namespace": "tenant",
+            "ownerReferences": [
+                {"apiVersion": names.API_VERSION, "kind": "APIKey", "name": "bank", "uid": "owner"}
+            ],
+        }
+        await kube.create(kinds.SECRET, bare)
+        objects = Objects(kube, lambda owner, target: None)
+        ours = secret({names.LABEL_MANAGED_BY: "sendward"})
+        assert await objects.ensure(kinds.SECRET, ours, "owner", take_over=False)
+        fresh = Objects(kube, lambda owner, target: None)
+        await fresh.remove(Target(kinds.SECRET, "tenant", "bank-api-key"), "owner")
+        with pytest.raises(NotFound):
+            await kube.get(kinds.SECRET, "tenant", "bank-api-key")
+        await kube.close()
