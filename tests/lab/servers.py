@@ -154,8 +154,11 @@ class Lab:
             if name in self._servers:
                 self._servers[name].process.stop()
         self._servers.clear()
-        if not self._fsync:
-            subprocess.run(["umount", "-l", str(self._data)], check=True)
+        # Our own tmpfs, if there is one, and volumes of pods whose runner was interrupted.
+        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            place = line.split()[1]
+            if Path(place).is_relative_to(self.directory):
+                subprocess.run(["umount", "-l", place], check=True)
         shutil.rmtree(self.directory)
 
     def kill(self, name: str) -> None:
