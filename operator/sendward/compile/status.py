@@ -80,12 +80,11 @@ def _abnormal(first: Finding) -> Finding:
 def _timed(finding: Finding, known: Sequence[Condition], generation: int, now: datetime) -> Condition:
     before = next((condition for condition in known if condition.type == finding.type), None)
     unchanged = before is not None and before.status == finding.status
-    moment = now.replace(microsecond=0)  # as Kubernetes writes times of conditions
     return Condition(
         type=finding.type,
         status=finding.status,
         reason=finding.reason,
         message=finding.message[:_MESSAGE_LENGTH],
         observed_generation=generation,
-        last_transition_time=before.last_transition_time if before and unchanged else moment,
+        last_transition_time=before.last_transition_time if before and unchanged else now,
     )
