@@ -1,6 +1,7 @@
 """The level-triggered loop: dirty -> hold-off -> one pass -> documents, steps, statuses.
 
-A pass is synchronous, so what it reads does not change under it; what must be written is queued.
+A pass works on one object without awaiting, so what it reads does not change under it; what must be
+written is queued.
 A gateway is the unit of failure: an exception while one is worked on is logged, shown, and retried.
 """
 
