@@ -26,6 +26,8 @@ from msgspec import Struct, field
 FORMAT: Final = 1
 MAX_PART_BYTES: Final = 900_000  # compressed; a Secret holds at most 1 MiB
 _MAX_CONTENT_BYTES: Final = 64 * 1024 * 1024  # a bound for decompression
+# What JSON that is not ours may raise: it may also be nested too deeply.
+_UNREADABLE: Final = (msgspec.MsgspecError, RecursionError)
 
 
 class Limit(Struct, frozen=True, omit_defaults=True):
@@ -182,7 +184,7 @@ def decode(raw: bytes) -> Envelope:
     """Raises DocumentError. Says nothing about the signature: call `verify`."""
     try:
         return msgspec.json.decode(raw, type=Envelope)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise DocumentError(f"not an envelope: {error}") from None
 
 
@@ -214,7 +216,7 @@ def open_gateway(envelope: Envelope) -> Gateway:
     """The content of the part `gateway`; raises DocumentError."""
     try:
         return msgspec.json.decode(_content(envelope.payload), type=Gateway)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise DocumentError(f"not a gateway part: {error}") from None
 
 
@@ -222,7 +224,7 @@ def open_shard(envelope: Envelope) -> Shard:
     """The content of a numbered part; raises DocumentError."""
     try:
         return msgspec.json.decode(_content(envelope.payload), type=Shard)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise DocumentError(f"not a shard: {error}") from None
 
 
