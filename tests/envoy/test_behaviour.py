@@ -89,6 +89,22 @@ async def test_envoy_is_not_steered_by_headers(stand: Stand) -> None:
     assert stand.guard.seen[0].values("x-request-id") != ["mine"]
 
 
+async def test_no_header_smuggles_another_operation(stand: Stand) -> None:
+    """Frameworks obey such headers instead of the request line, which is what the guard judged."""
+    claims = {
+        "X-HTTP-Method": "DELETE",
+        "X-HTTP-Method-Override": "DELETE",
+        "X-Method-Override": "DELETE",
+        "X-Original-URI": "/v1/balance",
+        "X-Original-URL": "/v1/balance",
+        "X-Rewrite-URL": "/v1/balance",
+    }
+    reply = await stand.send(headers=tuple(f"{name}: {value}" for name, value in claims.items()))
+    assert reply.status == 200
+    for seen in (stand.guard.seen[0], stand.application.seen[0]):
+        assert not [name for name in claims if seen.values(name.lower())]
+
+
 @pytest.mark.parametrize("header", ["x_sw_account: evil", "x_api_key: swk_x"])
 async def test_underscores_are_refused(stand: Stand, header: str) -> None:
     reply = await stand.send(headers=(header,))

@@ -30,6 +30,17 @@ _NO_PEER: Final = "255.255.255.255"
 # Headers by which a client could claim another address. Kept where a trusted hop may have set them.
 _CLAIMED_SOURCE: Final = ("x-forwarded-for", "forwarded", "x-real-ip")
 
+# Headers by which many frameworks take another method or path than those of the request line, which
+# are what the guard judges.
+_CLAIMED_OPERATION: Final = (
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-uri",
+    "x-original-url",
+    "x-rewrite-url",
+)
+
 
 def connection_manager(spec: MessagingGatewaySpec) -> Json:
     """The network filter that speaks HTTP/1.1 and HTTP/2."""
@@ -100,7 +111,8 @@ def _strip_claims(spec: MessagingGatewaySpec) -> Json:
         {"remove_on_match": {"key_matcher": {"prefix": prefix}}}
         for prefix in (names.HEADER_PREFIX, "x-envoy-")
     ]
-    removed = ["x-request-id"]  # it stands in the access log, so a client may not choose it
+    # The request id stands in the access log, so a client may not choose it.
+    removed = ["x-request-id", *_CLAIMED_OPERATION]
     if spec.trusted_hops == 0:
         removed.extend(_CLAIMED_SOURCE)
     mutations.extend({"remove": header} for header in removed)
