@@ -92,6 +92,10 @@ PARAM_HUB: Final = "hub"  # host:port of the hub
 PARAM_DOCUMENT_KEY: Final = "documentKey"  # raw Ed25519 public key, base64; written by the operator
 CONFIGMAP_HUB_CA: Final = "sendward-hub-ca"  # in each onboarded namespace, key "ca.crt"
 
+# No objects, only a right: the admission policy asks for it before anybody enters a sidecar's container.
+RESOURCE_SIDECARS: Final = "sidecars"
+VERB_ENTER: Final = "exec"
+
 PART_GATEWAY: Final = "gateway"
 PART_NETWORK_POLICY: Final = "network-policy"  # value of LABEL_PART
 

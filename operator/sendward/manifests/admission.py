@@ -4,6 +4,7 @@
     sendward-sidecar        policy     the sidecar of the final pod is ours, whole (needs the parameters)
     sendward-pod            policy     nothing beside it in the pod reaches into it
     sendward-gateway-label  policy     the label of an existing pod stays as it is
+    sendward-exec           policy     exec and attach into the sidecar need a right of their own
 
 The policies run inside the API server, so they hold while the webhook is away, and they see the pod
 as later webhooks left it. Of a pod's specification an update can change images and ephemeral
@@ -16,13 +17,14 @@ from __future__ import annotations
 from typing import Final
 
 from sendward import names
-from sendward.manifests import policy_label, policy_pod, policy_sidecar
+from sendward.manifests import policy_exec, policy_label, policy_pod, policy_sidecar
 from sendward.manifests.cel import LABELLED, ONBOARDED, Object, rule
 
 _API: Final = "admissionregistration.k8s.io/v1"
 POLICY_SIDECAR: Final = "sendward-sidecar"
 POLICY_POD: Final = "sendward-pod"
 POLICY_LABEL: Final = "sendward-gateway-label"
+POLICY_EXEC: Final = "sendward-exec"
 _TIMEOUT_SECONDS: Final = 10
 
 
@@ -56,7 +58,7 @@ def webhook_configuration(namespace: str, labels: dict[str, str]) -> Object:
 
 
 def policies(namespace: str, labels: dict[str, str]) -> list[Object]:
-    """The three policies, each with its binding. `namespace` holds the parameters."""
+    """The policies, each with its binding. `namespace` holds the parameters."""
     reference = {
         "name": names.CONFIGMAP_PARAMETERS,
         "namespace": namespace,
@@ -66,6 +68,7 @@ def policies(namespace: str, labels: dict[str, str]) -> list[Object]:
         *_policy(POLICY_SIDECAR, policy_sidecar.spec(), labels, {"paramRef": reference}),
         *_policy(POLICY_POD, policy_pod.spec(), labels, {}),
         *_policy(POLICY_LABEL, policy_label.spec(), labels, {}),
+        *_policy(POLICY_EXEC, policy_exec.spec(), labels, {}),
     ]
 
 
