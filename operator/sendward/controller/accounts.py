@@ -267,8 +267,13 @@ class Accounts:
             self._steps.idle(meta.uid)
         if not in_force:
             self._wait_for_key(context, meta.uid)
-        if not meta.deleting and not self._ends(decision):
+        if meta.deleting:
+            return
+        if not self._ends(decision):
             self._settle(context, meta, status, desired, finding)
+        elif back_off is not None:  # the step would write it, and fails: only that is told
+            told = {"conditions": desired.conditions, "observed_generation": desired.observed_generation}
+            self._settle(context, meta, status, status.model_copy(update=told), finding)
 
     @staticmethod
     def _ends(decision: Decision) -> bool:

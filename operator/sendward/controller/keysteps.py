@@ -49,6 +49,9 @@ class KeyState:
     failures: int = 0
     retry_at: float = 0.0  # monotonic
     busy: bool = False
+    doubtful: bool = False  # its status may come from a backup
+    verified: bool = False  # by this process: whatever the guards say, there is no doubt again
+    lost: frozenset[str] = frozenset()  # ids of versions that the status calls live and that ended
 
 
 class KeySteps:
@@ -75,6 +78,7 @@ class KeySteps:
         self._handed_over: dict[str, dict[str, str]] = {}
         self._last_used: dict[tuple[str, str], datetime] = {}  # gateway uid, version id
         self.heard_since = clock.now()  # from when on the guards report their usage here
+        self.unverified: set[str] = set()  # doubtful keys, until Vault was asked and a pass saw the answer
 
     def state(self, uid: str) -> KeyState:
         """What is known of a key."""
@@ -88,6 +92,14 @@ class KeySteps:
         self._states.pop(uid, None)
         self._handed_over.pop(uid, None)
         self._credentials.forget(uid)
+        self.unverified.discard(uid)
+
+    def doubt(self, uid: str) -> None:
+        """The guards know something newer than the key's status: Vault is asked before anything else."""
+        state = self.state(uid)
+        if not state.verified and not state.doubtful:
+            state.doubtful = True
+            self.unverified.add(uid)
 
     def load(self, key: Key) -> None:
         """Take over the verifiers of a key from a verified shard."""
@@ -149,6 +161,8 @@ class KeySteps:
             # Recorded, though the answer to that write was lost: recording it twice would retire it.
             state.digests[state.pending.id] = state.pending.digest
             state.pending = None
+        if not state.doubtful:
+            self.unverified.discard(uid)
         known = recorded | {state.pending.id if state.pending else ""}
         newest = rotation.newest_number(status)  # what is not above it ended, and left the status since
         return Facts(
@@ -161,6 +175,8 @@ class KeySteps:
             handed_over=self._handed_over.get(uid, {}).get(namespace, ""),
             heard_since=self.heard_since,
             now=now,
+            doubtful=state.doubtful,
+            lost=state.lost,
         )
 
     async def run(
@@ -188,12 +204,15 @@ class KeySteps:
             state.error, state.failures, state.retry_at = "", 0, 0.0
         finally:
             state.busy = False
+            if state.failures:  # the guards are not kept waiting for Vault
+                self.unverified.discard(key.key.meta.uid)
 
     def _failed(self, state: KeyState, cause: str, wanted: float | None = None) -> None:
         state.failures += 1
         delay = min(_FIRST_RETRY * 2.0 ** min(state.failures - 1, 10), _LAST_RETRY)
         delay *= random.uniform(0.7, 1.3)  # noqa: S311 - jitter
-        state.retry_at = self._clock.monotonic() + max(delay, wanted or 0.0)
+        # Vault, or a proxy before it, may ask for patience; a key does not wait for days because of it.
+        state.retry_at = self._clock.monotonic() + max(delay, min(wanted or 0.0, _LAST_RETRY))
         state.error = cause
 
     async def _do(self, key: EffectiveKey, decision: Decision, status: APIKeyStatus, path: str) -> None:
@@ -205,6 +224,10 @@ class KeySteps:
                 await self._read_digests(state, path, status)
             case Do.READ_BACK:
                 await self._read_back(state, meta, path, status)
+            case Do.VERIFY:
+                state.lost = await self._credentials.ended(path, status)
+                await self._read_back(state, meta, path, status)
+                state.doubtful, state.verified = False, True
             case Do.DRAW:
                 now = self._clock.now().replace(microsecond=0)
                 state.pending = await self._credentials.draw(meta.uid, decision.number, now)
@@ -237,11 +260,11 @@ class KeySteps:
     async def _read_back(self, state: KeyState, meta: Meta, path: str, status: APIKeyStatus) -> None:
         kv_version, found = await self._credentials.read_back(path, meta.uid, status)
         state.cas = kv_version
-        if found is not None:
-            state.pending = found
+        if found:
+            state.pending = found[0]
         elif state.pending is not None:  # the lost write did not happen
             state.pending = _phase(state.pending, Phase.DRAWN)
-        state.loaded.clear()
+        state.loaded = {later.id: Version(later.id, later.number, later.digest) for later in found[1:]}
         recorded = {version.id for version in status.versions}
         state.digests = {known: digest for known, digest in state.digests.items() if known in recorded}
 
