@@ -13,14 +13,19 @@ The hub never learns from the client which gateway it serves: it takes that from
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 HUB_PATH: Final = "/v1/stream"
 PPM: Final = 1_000_000  # a share is counted in millionths of a limit
 REPORT_SECONDS: Final = 1.0
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
+MAX_COUNT: Final = 2**53  # exact in every reader of JSON, and within the range of a float
+MAX_ID: Final = 64  # characters of a uid or of the id of a key version
+
+Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+Id = Annotated[str, Meta(max_length=MAX_ID)]
 
 
 class Have(Struct, frozen=True):
@@ -37,9 +42,9 @@ class Shares(Struct, frozen=True, tag=True):
     `subjects` maps the uid of an account or key to its share; all others have `default`.
     """
 
-    round: int
-    default: int
-    subjects: dict[str, int] = field(default_factory=dict)
+    round: Count
+    default: Count
+    subjects: dict[Id, Count] = field(default_factory=dict)
 
 
 class Hello(Struct, frozen=True, tag=True):

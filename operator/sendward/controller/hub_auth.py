@@ -132,5 +132,5 @@ def _expiry(token: str) -> float | None:
     try:
         payload = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
         return msgspec.json.decode(payload, type=_Claims).exp
-    except (Base64Error, ValueError, msgspec.MsgspecError):
+    except (Base64Error, ValueError, msgspec.MsgspecError, RecursionError):
         return None

@@ -128,7 +128,7 @@ class Session:
                 return self.stop("TooManyMessages")
             try:
                 message = _decoder.decode(frame.data)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, RecursionError):
                 return self.stop("Malformed")
             bounded = not isinstance(message, Hello) or highest_epoch(message) is not None
             if not bounded or isinstance(message, Hello) is self.greeted:

@@ -19,12 +19,11 @@ from sendward import document, names
 from sendward.controller.shares import GatewayShares
 from sendward.document import Envelope
 from sendward.graph.facts import Guard, PartState, Pod
-from sendward.protocol import Ack, Have, Hello, Nack, Part, Report
+from sendward.protocol import MAX_ID, Ack, Have, Hello, Nack, Part, Report
 
 Order = tuple[int, int]
 _HISTORY: Final = 32  # earlier envelopes per part whose digest is remembered
 _MAX_MESSAGE: Final = 1024  # characters of a guard's refusal
-_MAX_ID: Final = 64
 # A guard is a tenant's pod. What it claims moves the Lease of all tenants (int32) and is signed over.
 _MAX_EPOCH: Final = 2**30
 _MAX_REVISION: Final = 2**53
@@ -122,7 +121,7 @@ class GatewayState:
         latest = int(now.timestamp())
         for version, seconds in report.last_used.items():
             known = version in self.last_used
-            if len(version) <= _MAX_ID and (known or len(self.last_used) < _MAX_LAST_USED):
+            if len(version) <= MAX_ID and (known or len(self.last_used) < _MAX_LAST_USED):
                 self.last_used[version] = max(self.last_used.get(version, 0), min(seconds, latest))
 
     def next_part(self, pod_uid: str, sent: Mapping[str, Order]) -> str | None:

@@ -16,10 +16,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from sendward.protocol import PPM, Shares
+from sendward.protocol import MAX_COUNT, MAX_ID, PPM, Shares
 
 IDLE_SECONDS: Final = 10.0  # without demand for this long, a subject has the equal default
 MAX_SUBJECTS: Final = 2048  # the busiest subjects of a gateway follow demand, the others are split equally
+_MAX_CLAIMED: Final = 2 * MAX_SUBJECTS  # subjects that a guard may name in its Hello
+_MAX_ROUND: Final = MAX_COUNT // 2  # that a guard may move us to: what follows stays below MAX_COUNT
 _FLOOR: Final = 5  # a guard without demand keeps 1/5 of an equal share, for first messages
 _CALM: Final = 10  # a share within 1/10 of its target stays: demand jitters
 
@@ -81,7 +83,7 @@ class GatewayShares:
         state.informed = current is not None
         if current is not None:
             state.bound = table
-            self._round = max(self._round, current.round)
+            self._round = max(self._round, min(current.round, _MAX_ROUND))
 
     def disconnect(self, guard: str) -> None:
         """Cut off: it keeps limiting by what it had, or by what was on the way."""
@@ -121,6 +123,8 @@ class GatewayShares:
                 del state.demand[subject], state.asked[subject]
         for subject, count in demand.items():
             if count <= 0 or (subject not in state.demand and len(state.demand) >= MAX_SUBJECTS):
+                continue
+            if count > MAX_COUNT or len(subject) > MAX_ID:  # no guard of ours says so
                 continue
             # A first report counts whole, so that shares move within a second.
             state.demand[subject] = state.demand[subject] + count / 2 if subject in state.demand else count
@@ -231,6 +235,9 @@ def _free(total: int, own: int) -> int:
 def _table(message: Shares | None) -> Table:
     if message is None:
         return _NOTHING
+    if len(message.subjects) > _MAX_CLAIMED:
+        # More than all others could be told of in one message: it counts as holding its most of all.
+        return Table(_bounded(max(message.default, *message.subjects.values())))
     return Table(_bounded(message.default), {s: _bounded(v) for s, v in message.subjects.items()})
 
 
