@@ -162,7 +162,7 @@ class Hub:
         return used
 
     def pod_gone(self, pod_uid: str) -> None:
-        """The pod is deleted or terminates: its token is worth nothing any more."""
+        """No such pod any more. A terminating one keeps the stream it has: its guard still judges."""
         if session := self._sessions.get(pod_uid):
             self._detach(session)
             session.stop("PodGone")
@@ -279,9 +279,8 @@ class Hub:
             pod = self._view.pod(known.namespace, known.name)
             if pod and pod.uid == known.uid:
                 present.add(pod.uid)
-                if not pod.terminating:
-                    continue
-            self.pod_gone(known.uid)
+            else:
+                self.pod_gone(known.uid)
         if state.sweep(present, self._view.stale_after(gateway_uid), self.serving_since, now):
             self._on_change(gateway_uid)
         state.shares.retarget()

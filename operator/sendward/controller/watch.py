@@ -110,8 +110,6 @@ class Pods:
         if before is not None and before.uid != pod.uid:
             self._gone(before.uid)
         if self._store.set_pod(pod):
-            if pod.terminating:
-                self._gone(pod.uid)
             self._changed(pod.namespace, pod.gateway)
 
     def deleted(self, raw: Raw) -> None:

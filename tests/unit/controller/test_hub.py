@@ -244,14 +244,32 @@ async def test_the_stream_ends_when_the_pod_is_gone(world: World) -> None:
     assert not any(type(message).__name__ == "Part" for message in guard.messages)
 
 
-async def test_a_terminating_pod_is_noticed_without_being_told(world: World) -> None:
+async def test_a_draining_guard_hears_of_revocations_until_its_pod_is_gone(world: World) -> None:
+    """It still judges messages; nobody waits for its word, and it may not come back once it is cut off."""
     pod = world.view.add("pod")
     async with world.guard(pod) as guard:
         await guard.hello()
         await world.until(lambda: pod.uid in world.hub.guards(GATEWAY))
         world.view.change(pod, terminating=True)
-        assert await guard.closed() == "PodGone"
-    assert not world.hub.guards(GATEWAY)[pod.uid].connected
+        assert await refusal(world, world.token(pod)) == 403
+        world.hub.publish(GATEWAY, {"0": envelope("0", 1)})
+        assert (await guard.take()).order == (3, 1)
+        await world.until(lambda: world.has(pod, "0") == (3, 1))
+        await _ticks(world)
+        world.hub.publish(GATEWAY, {"0": envelope("0", 2)})
+        assert (await guard.take()).order == (3, 2)
+        world.view.remove(pod)
+        assert await guard.closed() == "PodGone"  # noticed without being told
+
+
+async def _ticks(world: World) -> None:
+    """Until the hub has looked through its guards once more: a guard that is gone is forgotten then."""
+    other = world.view.add("other")
+    async with world.guard(other) as guard:
+        await guard.hello()
+        await world.until(lambda: other.uid in world.hub.guards(GATEWAY))
+        world.view.remove(other)
+        await world.until(lambda: other.uid not in world.hub.guards(GATEWAY))
 
 
 async def test_a_second_stream_of_a_pod_replaces_the_first(world: World) -> None:
