@@ -34,6 +34,7 @@ from sendward.controller.hub_state import GatewayState
 from sendward.controller.keysteps import KeySteps
 from sendward.controller.loop import Loop, Queued
 from sendward.controller.metrics import Metrics
+from sendward.controller.overtaking import Overtaking
 from sendward.controller.queue import WorkQueue
 from sendward.controller.view import Sidecars, View
 from sendward.controller.watch import Owned, Resources
@@ -145,8 +146,7 @@ class SimulatedHub:
         state = self.states[gateway_uid]
         for guard in self._world.guards_of(gateway_uid):
             for part, order in state.ahead(guard.pod.uid).items() if guard.pod.uid in state.records else ():
-                self._world.documents.overtake(gateway_uid, part, order)
-                self._world.on_change(gateway_uid)
+                self._world.overtaking.ahead(gateway_uid, part, order)
 
 
 class World:
@@ -201,6 +201,7 @@ class World:
             names.OPERATOR_NAMESPACE,
             self.dirty.later,
         )
+        self.overtaking = Overtaking(store, documents, self.steps, self.dirty, self.on_change)
         self.passes = Loop(
             store,
             self.dirty,
@@ -213,6 +214,7 @@ class World:
             clock,
             Metrics(Counter(), Counter()),
             lambda: True,
+            self.overtaking,
         )
         self.resources = Resources(store, self.dirty, self._key_gone)
         self.owned = Owned(objects, self.gateways, self.steps)

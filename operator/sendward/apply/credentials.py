@@ -7,6 +7,7 @@ versions cost one call. What leaves this class is ids, digests and numbers.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
@@ -19,6 +20,7 @@ from sendward.resources.status import APIKeyStatus
 
 _DRAW_BYTES: Final = 40
 _BATCH: Final = 100
+_KEPT: Final = 10  # versions of a path that Vault keeps unless it is told otherwise
 
 
 class Credentials:
@@ -51,33 +53,37 @@ class Credentials:
         }
         return await self._vault.kv_write(path, data, cas)
 
-    async def read_back(self, path: str, key_uid: str, status: APIKeyStatus) -> tuple[int, Pending | None]:
-        """The KV version of the path (0: none) and the version in it that the status does not know."""
-        found = await self._vault.kv_read(path)
-        if found is None:
-            return 0, None
-        if found.data is None:
-            return found.version, None
-        newest = rotation.newest_number(status)
-        return found.version, self._parse(key_uid, found.version, dict(found.data), newest)
-
-    def _parse(self, key_uid: str, kv_version: int, data: dict[str, str], newest: int) -> Pending | None:
-        """A foreign write into the path is no version of ours: it is left behind by the next one.
-
-        What is not above the newest recorded number is known, or ended long ago and came back with a
-        backup of Vault.
+    async def read_back(self, path: str, key_uid: str, status: APIKeyStatus) -> tuple[int, list[Pending]]:
+        """The KV version of the path (0: none) and the versions in it that the status does not know, the
+        oldest first. There is more than one only when the status comes from a backup.
         """
-        parsed = keyformat.parse(data.get("key", ""))
-        number = data.get("number", "")
-        if parsed is None or not number.isdecimal() or int(number) <= newest:
-            return None
-        try:
-            issued = datetime.fromisoformat(data.get("issuedAt", ""))
-        except ValueError:
-            return None
-        self._values[key_uid] = (parsed[0], data["key"])
-        digest = keyformat.digest(parsed[1])
-        return Pending(int(number), parsed[0], digest, Phase.WRITTEN, issued, kv_version)
+        latest = await self._vault.kv_read(path)
+        if latest is None:
+            return 0, []
+        known = max((version.vault_version for version in status.versions), default=0)
+        newest, found = rotation.newest_number(status), []
+        first = min(known + 1, latest.version)  # a path that was deleted counts from 1 again
+        for number in range(max(first, latest.version - _KEPT + 1), latest.version + 1):
+            value = latest if number == latest.version else await self._vault.kv_read(path, number)
+            parsed = _parse(number, value.data, newest) if value is not None and value.data else None
+            if parsed is not None and value is not None and value.data is not None:
+                found.append(parsed)
+                if len(found) == 1:
+                    self._values[key_uid] = (parsed.id, value.data["key"])
+                newest = parsed.number
+        return latest.version, found
+
+    async def ended(self, path: str, status: APIKeyStatus) -> frozenset[str]:
+        """Ids of versions that the status calls live and that Vault has destroyed: they ended, and the
+        status comes from a backup.
+        """
+        result = set()
+        for version in status.versions:
+            if version.state in ("Current", "Previous"):
+                found = await self._vault.kv_read(path, version.vault_version)
+                if found is not None and found.data is None:
+                    result.add(version.id)
+        return frozenset(result)
 
     async def digests(self, path: str, status: APIKeyStatus) -> dict[str, str]:
         """Digests of the live versions, read from Vault: version id -> hex SHA-256. A version that is
@@ -128,3 +134,20 @@ class Credentials:
             raw = bytes(self._pool[:_DRAW_BYTES])
             del self._pool[:_DRAW_BYTES]
             return raw
+
+
+def _parse(kv_version: int, data: Mapping[str, str], newest: int) -> Pending | None:
+    """A foreign write into the path is no version of ours: it is left behind by the next one.
+
+    What is not above the newest recorded number is known, or ended long ago and came back with a
+    backup of Vault.
+    """
+    parsed = keyformat.parse(data.get("key", ""))
+    number = data.get("number", "")
+    if parsed is None or not number.isdecimal() or int(number) <= newest:
+        return None
+    try:
+        issued = datetime.fromisoformat(data.get("issuedAt", ""))
+    except ValueError:
+        return None
+    return Pending(int(number), parsed[0], keyformat.digest(parsed[1]), Phase.WRITTEN, issued, kv_version)

@@ -52,7 +52,8 @@ class Facts:
 
     `in_force`: what `accepted` returns is published and acknowledged by every expected guard.
     `unrecorded`: versions that the status does not know, from a shard of an earlier leader; whether
-    they reached Vault is not known. `heard_since`: from when on `last_used` is complete.
+    they reached Vault is not known. `heard_since`: from when on `last_used` is complete. `doubtful`: the
+    status may come from a backup. `lost`: ids of its versions that had ended when it was made anew.
     """
 
     status: APIKeyStatus
@@ -64,6 +65,8 @@ class Facts:
     handed_over: str  # id of the version that the hand-over Secret holds, "" for none
     heard_since: datetime
     now: datetime
+    doubtful: bool = False
+    lost: frozenset[str] = frozenset()
 
 
 class Do(Enum):
@@ -153,7 +156,9 @@ def _ending(spec: APIKeySpec, policy: APIKeyPolicySpec | None, facts: Facts) -> 
     versions = []
     for version in facts.status.versions:
         state = version.state
-        if state in ("Current", "Previous") and version.number <= spec.revoke_through:
+        if state in ("Current", "Previous") and (
+            version.number <= spec.revoke_through or version.id in facts.lost
+        ):
             state = "Revoked"
         elif state == "Previous" and _retires(version, policy, facts):
             state = "Retired"
@@ -230,8 +235,12 @@ def _step(  # noqa: PLR0911 - an ordered list of steps, each with its own condit
     if not finalizer:
         return Do.ADD_FINALIZER
     ending = any(new.state != old.state for new, old in zip(ended, facts.status.versions, strict=True))
+    if ending and facts.in_force:
+        return Do.END
+    if facts.doubtful:
+        return Do.READ_BACK
     if ending:
-        return Do.END if facts.in_force else None
+        return None
     if any(v.state in ("Current", "Previous") and v.id not in facts.digests for v in ended):
         return Do.READ_DIGESTS
     if pending is not None:

@@ -43,6 +43,7 @@ from sendward.controller.leader import Leader
 from sendward.controller.listing import keep_listing
 from sendward.controller.loop import Loop, Queued
 from sendward.controller.metrics import Metrics
+from sendward.controller.overtaking import Overtaking
 from sendward.controller.probes import Probes
 from sendward.controller.queue import Priority, WorkQueue
 from sendward.controller.settings import Settings, SettingsError, load
@@ -128,6 +129,7 @@ class Operator:
             self._settings.namespace,
             self._dirty.later,
         )
+        self._overtaking = Overtaking(self.store, documents, self._steps, self._dirty, self._on_change)
         self._loop = Loop(
             self.store,
             self._dirty,
@@ -140,6 +142,7 @@ class Operator:
             self._clock,
             self.metrics,
             lambda: self.leader.is_leader,
+            self._overtaking,
         )
         self._resources = Resources(self.store, self._dirty, self._key_gone)
         self._tenants = Tenants(
@@ -165,8 +168,7 @@ class Operator:
         self._queue.put(Priority.REVOKE, lambda: self.leader.raise_epoch(seen))
 
     def _on_ahead(self, gateway_uid: str, part: str, order: Order) -> None:
-        self._documents.overtake(gateway_uid, part, order)
-        self._on_change(gateway_uid)
+        self._overtaking.ahead(gateway_uid, part, order)
 
     def _drifted(self, owner: str, target: Target) -> None:
         """Somebody changed or deleted an object of ours: what it comes from is looked at again."""

@@ -224,10 +224,6 @@ class KeySteps:
                 await self._read_digests(state, path, status)
             case Do.READ_BACK:
                 await self._read_back(state, meta, path, status)
-            case Do.VERIFY:
-                state.lost = await self._credentials.ended(path, status)
-                await self._read_back(state, meta, path, status)
-                state.doubtful, state.verified = False, True
             case Do.DRAW:
                 now = self._clock.now().replace(microsecond=0)
                 state.pending = await self._credentials.draw(meta.uid, decision.number, now)
@@ -258,7 +254,10 @@ class KeySteps:
                 )
 
     async def _read_back(self, state: KeyState, meta: Meta, path: str, status: APIKeyStatus) -> None:
+        if state.doubtful:
+            state.lost = await self._credentials.ended(path, status)
         kv_version, found = await self._credentials.read_back(path, meta.uid, status)
+        state.verified, state.doubtful = state.verified or state.doubtful, False
         state.cas = kv_version
         if found:
             state.pending = found[0]

@@ -28,6 +28,7 @@ from sendward.controller.documents import Documents, GatewayDocument
 from sendward.controller.gateways import Gateways
 from sendward.controller.keysteps import KeySteps
 from sendward.controller.metrics import Metrics
+from sendward.controller.overtaking import Overtaking
 from sendward.controller.queue import Priority, WorkQueue
 from sendward.document import Envelope, encode
 from sendward.errors import Conflict, SendwardError
@@ -134,6 +135,7 @@ class Loop:
         clock: Clock,
         metrics: Metrics,
         leads: Callable[[], bool],
+        overtaking: Overtaking,
     ) -> None:
         self._store = store
         self._dirty = dirty
@@ -146,6 +148,7 @@ class Loop:
         self._clock = clock
         self._metrics = metrics
         self._leads = leads
+        self._overtaking = overtaking
         self._running: set[ObjectKey] = set()
         self._unstored: dict[tuple[str, str], tuple[GatewayDocument, Envelope]] = {}
         self._refused: set[tuple[str, str]] = set()  # of these: what the API server did not take
@@ -201,6 +204,7 @@ class Loop:
         for kind in POLICIES:
             for key in by_kind.get(kind, []):
                 self._guarded(key, self._policy)
+        self._overtaking.settle()
         self._flush()
         for key in gateways:
             self._store_again(key)
