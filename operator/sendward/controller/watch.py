@@ -104,7 +104,8 @@ class Pods:
     def event(self, raw: Raw) -> None:
         """ADDED, MODIFIED, or a line of a list."""
         pod = parse_pod(raw)
-        if pod is None:
+        if pod is None:  # its containers have ended for good: nobody may wait for its guard
+            self.deleted(raw)
             return
         before = self._store.pod(pod.namespace, pod.name)
         if before is not None and before.uid != pod.uid:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from sendward.controller.pods import parse_pod
+from sendward.controller.watch import Pods
 from sendward.graph.facts import Pod
+from sendward.graph.store import Store
 
 
 def raw(**changes: Any) -> dict[str, Any]:
@@ -74,3 +76,18 @@ def test_a_pod_without_a_status_yet() -> None:
     pod = parse_pod(raw(status={}))
     assert pod is not None
     assert not pod.ready
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_a_pod_that_ended_for_good_is_waited_for_no_more(phase: str) -> None:
+    """An evicted pod keeps its object, often with the conditions of its last day."""
+    store, gone, changed = Store(), list[str](), list[tuple[str, str]]()
+    pods = Pods(store, gone.append, lambda namespace, gateway: changed.append((namespace, gateway)))
+    pods.event(raw())
+    assert store.pod("tenant", "gw-0") is not None
+    pods.event(raw(status__phase=phase))
+    assert store.pod("tenant", "gw-0") is None
+    assert gone == ["u-1"]
+    assert changed == [("tenant", "gw")] * 2
+    pods.event(raw(status__phase=phase))  # a line of a list
+    assert gone == ["u-1"]
