@@ -99,14 +99,23 @@ def _original(
     if action.get("host", "") not in _LOOPBACK:
         raise ProbeError(f"{where}.host: the probe is sent over loopback; remove the field")
     if not http:
-        return AppProbe(port=port, tcp=True)
+        return _bounded(AppProbe(port=port, tcp=True), where)
     headers = [Header(h.get("name", ""), h.get("value", "")) for h in http.get("httpHeaders") or []]
-    return AppProbe(
+    found = AppProbe(
         port=port,
         path=http.get("path") or "/",
         scheme="HTTPS" if http.get("scheme") == "HTTPS" else "HTTP",
         headers=headers or UNSET,
     )
+    return _bounded(found, where)
+
+
+def _bounded(probe: AppProbe, where: str) -> AppProbe:
+    """As the guard will read it: the API server sees only what we make of the probe."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(probe), AppProbe)
+    except msgspec.ValidationError as error:
+        raise ProbeError(f"{where}: {error}") from None
 
 
 def _checked(probe: AppProbe) -> AppProbe:
@@ -120,7 +129,7 @@ def _checked(probe: AppProbe) -> AppProbe:
 
 
 def _port(container: Object, port: object, field: str) -> int:
-    if isinstance(port, int):
+    if isinstance(port, int) and not isinstance(port, bool):
         return port
     for declared in container.get("ports") or []:
         if declared.get("name") == port and isinstance(declared.get("containerPort"), int):

@@ -23,6 +23,9 @@ from sendward.webhook.inject import (
 
 Object = dict[str, Any]
 _OPERATIONS: Final = ("CREATE", "UPDATE", "DELETE", "CONNECT")
+# What reading a pod raises when a field of it is of another type, or nested too deeply: the API server
+# sends no such pod, so it is not looked at field by field.
+_MISSHAPEN: Final = (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError)
 
 
 class MalformedError(Exception):
@@ -52,13 +55,16 @@ class Reviewer:
     async def review(self, body: bytes) -> Outcome:
         """Raises MalformedError; every other fault is a refusal in the answer."""
         request = _request(body)
-        kind = "Pod" if request.get("kind", {}).get("kind") == "Pod" else "other"
+        kind = "Pod" if _is_pod(request.get("kind")) else "other"
         operation = request["operation"] if request.get("operation") in _OPERATIONS else "other"
         try:
             changes = await self._changes(request, kind, operation)
         except RefusedError as refusal:
             answer = _refusal(403, "Forbidden", "; ".join(refusal.problems))
             return _outcome(request, answer, "refused", kind, operation)
+        except _MISSHAPEN as error:
+            message = f"the pod is not of the shape that the API server sends ({type(error).__name__})"
+            return _outcome(request, _refusal(400, "BadRequest", message), "refused", kind, operation)
         except SendwardError as error:
             message = f"sendward cannot judge this pod now ({error}); it is refused until it can: try again"
             return _outcome(request, _refusal(503, "ServiceUnavailable", message), "error", kind, operation)
@@ -74,9 +80,10 @@ class Reviewer:
                 [f"the webhook {names.WEBHOOK_CONFIGURATION} judges the creation of pods only"]
             )
         pod = request["object"]
-        label = pod.get("metadata", {}).get("labels", {}).get(names.LABEL_GATEWAY)
-        if label is None:
+        labels = pod.get("metadata", {}).get("labels", {})
+        if names.LABEL_GATEWAY not in labels:
             return []
+        label = labels[names.LABEL_GATEWAY]
         gateway = await self._gateway(request["namespace"], label)
         return patch(pod, inject(pod, gateway, await self._parameters()))
 
@@ -143,6 +150,10 @@ def _request(body: bytes) -> Object:
     except (ValueError, RecursionError, KeyError, TypeError):
         pass
     raise MalformedError("expected an AdmissionReview (admission.k8s.io/v1) with an object")
+
+
+def _is_pod(kind: object) -> bool:
+    return isinstance(kind, dict) and kind.get("kind") == "Pod"
 
 
 def _refusal(code: int, reason: str, message: str) -> Object:
