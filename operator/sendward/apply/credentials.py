@@ -74,15 +74,17 @@ class Credentials:
         return latest.version, found
 
     async def ended(self, path: str, status: APIKeyStatus) -> frozenset[str]:
-        """Ids of versions that the status calls live and that Vault has destroyed: they ended, and the
-        status comes from a backup.
+        """Ids of versions that the status calls live and that Vault has destroyed, or deleted with their
+        key: they ended, and the status comes from a backup.
         """
+        live = [version for version in status.versions if version.state in ("Current", "Previous")]
+        if live and await self._vault.kv_read(path) is None:
+            return frozenset(version.id for version in live)
         result = set()
-        for version in status.versions:
-            if version.state in ("Current", "Previous"):
-                found = await self._vault.kv_read(path, version.vault_version)
-                if found is not None and found.data is None:
-                    result.add(version.id)
+        for version in live:
+            found = await self._vault.kv_read(path, version.vault_version)
+            if found is not None and found.data is None:
+                result.add(version.id)
         return frozenset(result)
 
     async def digests(self, path: str, status: APIKeyStatus) -> dict[str, str]:

@@ -41,14 +41,15 @@ _log = structlog.get_logger(__name__)
 
 
 class _LostError(Exception):
-    """Another identity holds the Lease, or it could not be renewed in time."""
+    """Another identity holds the Lease, it could not be renewed in time, or it went back in time."""
 
 
 class Leader:
     """Runs for the Lease and keeps it.
 
     `on_lost` is called once, when a held Lease is lost; the caller ends the process, since whatever
-    is under way may no longer be true. `identity` must differ between processes.
+    is under way may no longer be true. The same when etcd was restored from a backup, also of a candidate:
+    what it has seen of all objects belongs to another past. `identity` must differ between processes.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Leader:
         self._lease: Object = {}  # as last read or written; ours while `_deadline` is set
         self._deadline: float | None = None
         self._seen: tuple[str, float] | None = None  # resourceVersion of a foreign holder, since when
+        self._newest = 0  # resourceVersion of the Lease; it never runs back unless etcd was restored
         self._wanted_epoch = 0
         self._wake = asyncio.Event()
         self._renewed = asyncio.Event()
@@ -129,6 +131,7 @@ class Leader:
         except NotFound:
             self._hold(await self._kube.create(kinds.LEASE, self._first_lease(epoch=1)), started)
             return True
+        self._follow(lease)
         if _holder(lease) != self._identity and not self._is_expired(lease):
             return False
         # Our own identity in it means that the answer to an earlier write was lost.
@@ -191,6 +194,7 @@ class Leader:
             lease = await self._kube.get(kinds.LEASE, self._namespace, names.LEASE)
         except NotFound:
             return await self._kube.create(kinds.LEASE, self._first_lease(self._wanted_epoch))
+        self._follow(lease)
         if _holder(lease) != self._identity:
             raise _LostError(f"held by {_holder(lease) or 'nobody'}")
         return lease
@@ -198,7 +202,14 @@ class Leader:
     def _next_epoch(self) -> int:
         return max(_transitions(self._lease), self._wanted_epoch)
 
+    def _follow(self, lease: Object) -> None:
+        version = int(lease["metadata"]["resourceVersion"])
+        if version < self._newest:
+            raise _LostError("the API server's data was restored from a backup")
+        self._newest = version
+
     def _hold(self, lease: Object, started: float) -> None:
+        self._follow(lease)
         self._lease = lease
         self._deadline = started + self._timing.deadline
         self._renewed.set()

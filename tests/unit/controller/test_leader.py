@@ -213,3 +213,24 @@ async def test_the_epoch_moves_above_what_a_guard_has_seen(world: World) -> None
 async def test_a_failing_api_server_delays_a_candidate_only(world: World) -> None:
     world.server.fail(503, times=3)
     assert (await world.leading("one")).epoch == 1
+
+
+@pytest.mark.parametrize("holder", ["one", "other"])
+async def test_a_leader_over_a_restored_etcd_starts_anew(world: World, holder: str) -> None:
+    """Also when the Lease in the backup is its own: what it has seen since belongs to another past."""
+    leader = await world.leading("one")
+    await world.requests("PUT", 5)
+    world.server.version = 50
+    world.put(**{**world.lease["spec"], "holderIdentity": holder, "renewTime": "2026-03-01T00:00:00.000000Z"})
+    await until(lambda: world.lost == ["one"])
+    assert not leader.is_leader
+
+
+async def test_a_standby_over_a_restored_etcd_starts_anew(world: World) -> None:
+    """Its warm Store is from the past that was undone."""
+    world.put(holderIdentity="one", leaseDurationSeconds=6, leaseTransitions=3)
+    world.start("two")
+    await world.requests("GET", 2)
+    world.server.version = 50
+    world.put(holderIdentity="one", leaseDurationSeconds=6, leaseTransitions=2)
+    await until(lambda: world.lost == ["two"])
