@@ -11,7 +11,7 @@ from sendward.apply import kinds
 from sendward.apply.ports import Kind, Kube
 from sendward.errors import NotFound
 from sendward.graph.store import Store
-from sendward.resources.base import Meta
+from sendward.resources.base import Meta, ObjectKey
 from sendward.resources.parse import parse, parse_status
 from sendward.resources.status import Status
 
@@ -79,10 +79,12 @@ class Statuses:
         except NotFound:
             self._store.delete(meta.key, meta.uid)
             return
-        self._keep(answer)
+        self._keep(meta.key, answer)
 
-    def _keep(self, answer: dict[str, Any]) -> None:
+    def _keep(self, key: ObjectKey, answer: dict[str, Any]) -> None:
         meta = answer["metadata"]
         if "deletionTimestamp" in meta and not meta.get("finalizers"):
             return  # the last finalizer went: the watch will say so
+        if self._store.get(key) is None:
+            return  # the watch was faster: the object is gone, and this answer is from before
         self._store.apply(parse(answer), canonical_of(answer), meta["resourceVersion"])

@@ -24,13 +24,16 @@ _log = structlog.get_logger(__name__)
 async def listing(kube: Kube, kind: Kind, resources: Resources) -> None:
     """List a kind by pages and reset the Store to it. Raises SendwardError."""
     seen: set[ObjectKey] = set()
+    told = resources.listen(kind.kind)
     token = ""
     while True:
         page = await kube.page(kind, continue_token=token)
         for raw in page.items:
             meta = raw["metadata"]
-            seen.add(ObjectKey(kind.kind, meta["namespace"], meta["name"]))
-            resources.event(kind.kind, raw)
+            key = ObjectKey(kind.kind, meta["namespace"], meta["name"])
+            if key not in told:  # else the watch is ahead of the page: the object may be gone again
+                resources.event(kind.kind, raw)
+            seen.add(key)
         token = page.continue_token
         if not token:
             break

@@ -35,9 +35,17 @@ class Resources:
         self._store = store
         self._dirty = dirty
         self._key_gone = key_gone
+        self._told: dict[str, set[ObjectKey]] = {}  # by kind, while it is listed
+
+    def listen(self, kind: str) -> set[ObjectKey]:
+        """A listing beside the watch begins: what is told from now on, until `reset`, is newer than it."""
+        self._told[kind] = set()
+        return self._told[kind]
 
     def event(self, kind: str, raw: Raw) -> None:
         """ADDED, MODIFIED, or a line of a list."""
+        if kind in self._told:
+            self._told[kind].add(_key(kind, raw))
         version = str(raw.get("metadata", {}).get("resourceVersion", ""))
         if self._knows(kind, raw, version):
             return
@@ -52,8 +60,7 @@ class Resources:
     def _knows(self, kind: str, raw: Raw, version: str) -> bool:
         """Whether it is the echo of our own write, or a line of a list that is no news: not worth parsing."""
         meta = raw.get("metadata", {})
-        key = ObjectKey(kind, str(meta.get("namespace", "")), str(meta.get("name", "")))
-        record = self._store.get(key)
+        record = self._store.get(_key(kind, raw))
         return record is not None and (record.meta.uid, record.version) == (meta.get("uid"), version)
 
     def _left(self, before: Record) -> None:
@@ -67,12 +74,14 @@ class Resources:
 
     def deleted(self, kind: str, raw: Raw) -> None:
         """DELETED."""
-        meta = raw.get("metadata", {})
-        key = ObjectKey(kind, str(meta.get("namespace", "")), str(meta.get("name", "")))
-        self._forget(key, str(meta.get("uid", "")))
+        key = _key(kind, raw)
+        if kind in self._told:
+            self._told[kind].add(key)
+        self._forget(key, str(raw.get("metadata", {}).get("uid", "")))
 
     def reset(self, kind: str, seen: set[ObjectKey]) -> None:
-        """After a full listing: what it did not show is gone."""
+        """After a full listing: what it did not show, and nobody told of meanwhile, is gone."""
+        seen = seen | self._told.pop(kind, set())
         for record in [r for _, group in self._store.groups() for r in group.of(kind).values()]:
             if record.meta.key not in seen:
                 self._forget(record.meta.key, record.meta.uid)
@@ -86,6 +95,11 @@ class Resources:
         self._dirty.mark(key)
         if key.kind == "APIKey":
             self._key_gone(uid)
+
+
+def _key(kind: str, raw: Raw) -> ObjectKey:
+    meta = raw.get("metadata", {})
+    return ObjectKey(kind, str(meta.get("namespace", "")), str(meta.get("name", "")))
 
 
 class Pods:
