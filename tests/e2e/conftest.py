@@ -19,10 +19,12 @@ _thirds = itertools.count(7)
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The runner's own tests come before the stack, which has a runner too; the search for leaks last."""
+    """The runner's own tests come before the stack, which has a runner too; then everything else, what
+    was done with which right, and the search for leaks.
+    """
 
     def order(item: pytest.Item) -> int:
-        return {"test_pod_runner": -1, "test_zz_canary": 1}.get(item.path.stem, 0)
+        return {"test_pod_runner": -1, "test_audit": 1, "test_zz_canary": 2}.get(item.path.stem, 0)
 
     here = [number for number, item in enumerate(items) if item.path.parent.name == "e2e"]
     for number, item in zip(here, sorted((items[n] for n in here), key=order), strict=True):
@@ -39,7 +41,7 @@ def lab_session(lab_session: Lab) -> Iterator[Lab]:
     for name in reversed(NEEDS):
         if lab_session.running(name):
             lab_session.kill(name)
-    own = Lab()
+    own = Lab(audit=True)
     try:
         yield own
     finally:

@@ -95,7 +95,8 @@ async def test_logs(stack: Stack, canaries: list[bytes]) -> None:
     search = Search(canaries)
     logs = list((stack.lab.directory / "pods" / "logs").glob("*.log"))
     assert len(logs) >= 6
-    for path in [*logs, *(stack.lab.log(name) for name in NEEDS), stack.lab.vault_audit_log]:
+    servers = [stack.lab.log(name) for name in NEEDS]
+    for path in [*logs, *servers, stack.lab.vault_audit_log, stack.lab.audit_log]:
         search.file(path)
     assert search.found == []
     assert search.searched > 100_000

@@ -13,6 +13,7 @@ from tests.lab.pki import CertificateAuthority, KeyPair, private_key_pem, public
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 ETCD_URL = "http://127.0.0.1:2379"
+AUDIT_LOG = "kube-apiserver-audit.log"
 
 # The first address of the service range is the API server's own cluster IP.
 _FIRST_CLUSTER_IP = "10.96.0.1"
@@ -105,6 +106,40 @@ def etcd_command(data: Path, *, fsync: bool) -> list[str]:
         "--listen-peer-urls=http://127.0.0.1:2380",
         f"--unsafe-no-fsync={str(not fsync).lower()}",
         "--log-level=warn",
+    ]
+
+
+def audit_flags(folder: Path) -> list[str]:
+    """An audit log below `folder`: who did what to which object, and never a body.
+
+    Of the lab's own administrator and controllers only what gives the operator its rights, or takes them.
+    """
+    rights = [
+        {"group": "rbac.authorization.k8s.io", "resources": ["roles", "rolebindings"]},
+        {"group": "", "resources": ["namespaces"]},
+    ]
+    policy = {
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": [
+            {
+                "level": "Metadata",
+                "users": ["lab-admin"],
+                "verbs": ["create", "update", "patch", "delete"],
+                "resources": rights,
+            },
+            {"level": "None", "users": ["lab-admin", _CONTROLLER_MANAGER_USER, "system:apiserver"]},
+            {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
+            {"level": "Metadata"},
+        ],
+    }
+    path = folder / "audit-policy.json"
+    path.write_text(json.dumps(policy, indent=2))
+    return [
+        f"--audit-policy-file={path}",
+        f"--audit-log-path={folder / AUDIT_LOG}",
+        "--audit-log-maxsize=4000",
     ]
 
 

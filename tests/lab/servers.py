@@ -51,9 +51,10 @@ class Lab:
 
     `with Lab() as lab:` starts everything; `Lab().start("vault")` starts parts, with what they need. Raises
     LabError outside the namespaces, for a missing binary, and with the last log lines of a server that fails.
+    `audit`: the API server writes an audit log too, which costs it a little; Vault always does.
     """
 
-    def __init__(self, *, fsync: bool = False) -> None:
+    def __init__(self, *, fsync: bool = False, audit: bool = False) -> None:
         require_inside()
         self.directory = Path(tempfile.mkdtemp(prefix="lab-"))
         self._data = self.directory / "data"
@@ -64,6 +65,7 @@ class Lab:
         self._ca = CertificateAuthority(self.directory, "sendward-lab-ca")
         self._files = kubernetes_api.write_files(self.directory, self._ca, self.apiserver_url)
         self._fsync = fsync
+        self._audit = audit
         self._api = Api(self.apiserver_url, self._ca.file)
         self._vault: VaultServer | None = None
         self._servers: dict[str, _Server] = {}
@@ -120,6 +122,13 @@ class Lab:
     def vault_audit_log(self) -> Path:
         """File of Vault's audit device, one JSON object a line."""
         return self._started_vault.audit_log
+
+    @property
+    def audit_log(self) -> Path:
+        """The API server's audit log, one JSON object a line. Raises LabError without `audit`."""
+        if not self._audit:
+            raise LabError("this lab keeps no audit log of the API server: Lab(audit=True)")
+        return self.directory / kubernetes_api.AUDIT_LOG
 
     @property
     def service_account_issuer(self) -> str:
@@ -231,7 +240,7 @@ class Lab:
             return _Server(self._vault.process, self._vault.make_ready)
         commands: dict[str, Callable[[], list[str]]] = {
             ETCD: lambda: kubernetes_api.etcd_command(self._data, fsync=self._fsync),
-            APISERVER: lambda: kubernetes_api.apiserver_command(self._files, self._ca),
+            APISERVER: self._apiserver_command,
             CONTROLLER_MANAGER: lambda: kubernetes_api.controller_manager_command(self._files, self._ca),
         }
         ready: dict[str, Callable[[], bool]] = {
@@ -241,6 +250,10 @@ class Lab:
         }
         process = ServerProcess(name, commands[name](), self.log(name), ready[name])
         return _Server(process, process.wait_ready)
+
+    def _apiserver_command(self) -> list[str]:
+        audit = kubernetes_api.audit_flags(self.directory) if self._audit else []
+        return [*kubernetes_api.apiserver_command(self._files, self._ca), *audit]
 
     def _controllers_work(self) -> bool:
         """Whether the controllers made what each pod needs: its service account and the root CA."""

@@ -12,10 +12,10 @@ OPERATOR_POLICY = "sendward-operator"
 def operator_policy(kv_mount: str, pki_mount: str) -> str:
     """Least privilege: no right on policies, auth methods, mounts or other paths. "" for no PKI."""
     rules = [
-        ("Key values: one path per key, computed from UIDs.", f"{kv_mount}/data/*", "create update read"),
-        ("Which keys are there, and the end of a deleted one.", f"{kv_mount}/metadata/*", "read list delete"),
-        ("The same, for the list of namespaces.", f"{kv_mount}/metadata", "list"),
-        ("Retired and revoked versions.", f"{kv_mount}/destroy/*", "update"),
+        ("Key values: one path per key, computed from UIDs.", f"{kv_mount}/data/+/+", "create update read"),
+        ("The end of a deleted key.", f"{kv_mount}/metadata/+/+", "delete"),
+        ("Which keys of a namespace are there.", f"{kv_mount}/metadata/+/", "list"),
+        ("Retired and revoked versions.", f"{kv_mount}/destroy/+/+", "update"),
         ("Secrets of new keys are drawn by Vault.", "sys/tools/random", "update"),
         ("Its own token.", "auth/token/renew-self", "update"),
         ("The same.", "auth/token/lookup-self", "read"),

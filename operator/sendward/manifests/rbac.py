@@ -10,20 +10,17 @@ from sendward.resources.kinds import KINDS
 Object = dict[str, Any]
 Rule = dict[str, list[str]]
 _API: Final = "rbac.authorization.k8s.io/v1"
-_READ: Final = ["get", "list", "watch"]
-_OWN: Final = [*_READ, "create", "patch", "delete"]
+_FOLLOW: Final = ["list", "watch"]
 
 
 def cluster_roles(namespace: str, labels: dict[str, str]) -> list[Object]:
     """Of operator and webhook, with their bindings."""
     ours = [kind.plural for kind in KINDS]
     operator = [
-        _rule([names.GROUP], ours, [*_READ, "patch"]),
-        _rule([names.GROUP], [f"{plural}/status" for plural in ours], ["patch", "update"]),
-        # Objects that we own block the deletion of their owner.
-        _rule([names.GROUP], [f"{plural}/finalizers" for plural in ours], ["update"]),
-        _rule([""], ["namespaces", "pods"], _READ),
-        _rule(["apiextensions.k8s.io"], ["customresourcedefinitions"], _READ),
+        _rule([names.GROUP], ours, _FOLLOW),
+        _rule([names.GROUP], ["apikeys", "messaginggateways"], ["patch"]),  # these have our finalizer
+        _rule([names.GROUP], [f"{plural}/status" for plural in ours], ["patch"]),
+        _rule([""], ["namespaces", "pods"], _FOLLOW),
         _rule(["authentication.k8s.io"], ["tokenreviews"], ["create"]),
         _rule(
             ["admissionregistration.k8s.io"],
@@ -32,7 +29,7 @@ def cluster_roles(namespace: str, labels: dict[str, str]) -> list[Object]:
             only=[names.WEBHOOK_CONFIGURATION],
         ),
     ]
-    webhook = [_rule([names.GROUP], ["messaginggateways"], _READ)]
+    webhook = [_rule([names.GROUP], ["messaginggateways"], ["get"])]
     return [
         *_granted(None, names.SERVICE_ACCOUNT_OPERATOR, namespace, operator, labels),
         *_granted(None, names.SERVICE_ACCOUNT_WEBHOOK, namespace, webhook, labels),
@@ -45,12 +42,13 @@ def own_namespace(namespace: str, labels: dict[str, str]) -> list[Object]:
     parameters = [names.CONFIGMAP_PARAMETERS]
     operator = [
         _rule(["coordination.k8s.io"], ["leases"], ["create"]),
-        _rule(["coordination.k8s.io"], ["leases"], ["get", "update", "patch"], only=[names.LEASE]),
+        _rule(["coordination.k8s.io"], ["leases"], ["get", "update"], only=[names.LEASE]),
         _rule([""], ["secrets"], ["create"]),
-        _rule([""], ["secrets"], ["get", "update", "patch", "delete"], only=secrets),
-        _rule([""], ["configmaps"], ["get", "patch"], only=parameters),
+        _rule([""], ["secrets"], ["get"], only=secrets),
+        _rule([""], ["secrets"], ["update"], only=[names.SECRET_CA]),
+        _rule([""], ["secrets"], ["patch"], only=[names.SECRET_WEBHOOK_TLS]),
         _rule([""], ["configmaps"], ["create"]),
-        *_events(),
+        _rule([""], ["configmaps"], ["get", "patch"], only=parameters),
     ]
     webhook = [_rule([""], ["configmaps"], ["get"], only=parameters)]
     return [
@@ -62,15 +60,12 @@ def own_namespace(namespace: str, labels: dict[str, str]) -> list[Object]:
 def onboarded_namespace(namespace: str, operator_namespace: str, labels: dict[str, str]) -> list[Object]:
     """What the operator may do where gateways run."""
     rules = [
-        _rule([""], ["secrets", "configmaps"], _OWN),
-        _rule(["networking.k8s.io"], ["networkpolicies"], _OWN),
-        *_events(),
+        _rule([""], ["secrets"], ["get", *_FOLLOW, "create", "patch", "delete"]),
+        _rule([""], ["configmaps"], [*_FOLLOW, "create", "patch"]),
+        _rule(["networking.k8s.io"], ["networkpolicies"], ["get", *_FOLLOW, "create", "patch", "delete"]),
+        _rule(["events.k8s.io"], ["events"], ["create"]),
     ]
     return _granted(namespace, names.SERVICE_ACCOUNT_OPERATOR, operator_namespace, rules, labels)
-
-
-def _events() -> list[Rule]:
-    return [_rule(["", "events.k8s.io"], ["events"], ["create", "patch"])]
 
 
 def _rule(groups: list[str], resources: list[str], verbs: list[str], only: list[str] | None = None) -> Rule:

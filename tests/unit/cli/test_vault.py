@@ -19,22 +19,22 @@ from tests.unit.cli.test_keys import api_key, kubeconfig
 
 OPERATOR = """\
 # Key values: one path per key, computed from UIDs.
-path "sendward/data/*" {
+path "sendward/data/+/+" {
   capabilities = ["create", "update", "read"]
 }
 
-# Which keys are there, and the end of a deleted one.
-path "sendward/metadata/*" {
-  capabilities = ["read", "list", "delete"]
+# The end of a deleted key.
+path "sendward/metadata/+/+" {
+  capabilities = ["delete"]
 }
 
-# The same, for the list of namespaces.
-path "sendward/metadata" {
+# Which keys of a namespace are there.
+path "sendward/metadata/+/" {
   capabilities = ["list"]
 }
 
 # Retired and revoked versions.
-path "sendward/destroy/*" {
+path "sendward/destroy/+/+" {
   capabilities = ["update"]
 }
 
