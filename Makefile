@@ -49,6 +49,10 @@ test-lab: venv prerequisites lab ## the tests on real servers, in namespaces of 
 bench: venv prerequisites lab ## measure, beside the figures to reach
 	$(ENTER) $(RUN) -m tests.bench
 
+.PHONY: faults
+faults: venv prerequisites lab ## kill the operator before and after each of its calls (about 40 minutes)
+	$(ENTER) $(RUN) -m tests.faults.matrix
+
 .PHONY: lint
 lint: venv ## style, types, layers
 	@echo "== lint"
