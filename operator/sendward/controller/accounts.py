@@ -17,7 +17,7 @@ from sendward.compile.document import account_entry
 from sendward.compile.status import Finding, conditions, programmed
 from sendward.conditions import ConditionType, Reason
 from sendward.controller.documents import Documents, GatewayDocument
-from sendward.controller.findings import Patience, State, is_first, programmed_finding
+from sendward.controller.findings import Patience, State, is_first, not_onboarded, programmed_finding
 from sendward.controller.keysteps import KeySteps
 from sendward.controller.places import InForce, Place, Places
 from sendward.document import Version
@@ -123,9 +123,7 @@ class Accounts:
         if record is None or record.meta.deleting:
             self._withdraw(key)
         elif namespace is None or not namespace.onboarded:
-            message = f"label the namespace {names.LABEL_ONBOARDED}=true (see `sendward onboard`)"
-            problem = Problem(ACCEPTED, Reason.NAMESPACE_NOT_ONBOARDED, "metadata.namespace", message)
-            self._refuse(context, record, [problem])
+            self._refuse(context, record, [not_onboarded(record.meta, namespace)])
         elif isinstance(record.item, Invalid):
             self._refuse(context, record, _invalid(record.item))
         else:
@@ -139,9 +137,14 @@ class Accounts:
         namespace = self._store.namespaces.get(key.namespace)
         group = self._store.group(key.namespace)
         record = group.keys.get(key.name)
-        if record is None or namespace is None or key.namespace not in self._store.opened:
+        if record is None or namespace is None:
             return
         context = _Context(key, group, namespace.uid, self._clock.now())
+        if not namespace.onboarded:
+            self._refuse_key(context, record, [not_onboarded(record.meta, namespace)])
+            return
+        if key.namespace not in self._store.opened:
+            return
         if isinstance(record.item, Invalid):
             self._invalid_key(context, record.item, record)
             return
@@ -181,15 +184,15 @@ class Accounts:
             else:
                 self._wait_for_key(context, item.meta.uid)
             return
+        self._refuse_key(context, record, _invalid(item))
+
+    def _refuse_key(self, context: _Context, record: Record, problems: list[Problem]) -> None:
+        meta = record.meta
         status = APIKeyStatus.model_validate_json(record.status)
         finding = programmed(Reason.PENDING, "The key is not accepted: it is refused")
-        update = {
-            "conditions": conditions(
-                status.conditions, item.meta.generation, context.now, _invalid(item), finding
-            ),
-            "observed_generation": item.meta.generation,
-        }
-        self._sink.status(item.meta, status.model_copy(update=update))
+        found = conditions(status.conditions, meta.generation, context.now, problems, finding)
+        update = {"conditions": found, "observed_generation": meta.generation}
+        self._sink.status(meta, status.model_copy(update=update))
 
     def _sound(self, context: _Context, account: EffectiveAccount, record: Record) -> None:
         records = {key.key.meta.uid: context.group.keys[key.key.meta.key.name] for key in account.keys}

@@ -232,7 +232,7 @@ class Operator:
     # --- running --------------------------------------------------------------------------------
 
     def _informers(self) -> list[Informer]:
-        namespaces = Namespaces(self.store, self._dirty, self._onboarded)
+        namespaces = Namespaces(self.store, self._dirty, self._onboarded, self._settings.namespace)
         pods = Pods(self.store, self.hub.pod_gone, self._sidecars.changed)
 
         def ours(kind: Kind) -> Informer:

@@ -6,9 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from sendward import names
 from sendward.compile.status import Finding, programmed
 from sendward.conditions import ConditionType, Reason
 from sendward.graph.acknowledgement import Ack, Rejected
+from sendward.graph.facts import Namespace
+from sendward.graph.problems import Problem
+from sendward.resources.base import Meta
 from sendward.resources.status import Status
 
 State = Ack | Rejected
@@ -41,6 +45,21 @@ def programmed_finding(state: State) -> Finding:
             return programmed(Reason.PENDING, "Not acknowledged yet by every expected sidecar")
         case Rejected(message=message):
             return programmed(Reason.DOCUMENT_REJECTED, f"A sidecar refused it: {message}")
+
+
+def not_onboarded(meta: Meta, namespace: Namespace | None) -> Problem:
+    """Why nothing is done for an object, and what helps."""
+    if namespace is not None and namespace.reserved:
+        message = "the operator's own namespace cannot be onboarded: create the object in another one"
+    elif meta.deleting:
+        message = (
+            "it is being deleted, and nothing can be revoked or removed where the operator has no rights. "
+            "Onboard the namespace again (`sendward onboard`) until it is gone; or, once no pod of its "
+            f"gateway runs, take the finalizer {names.FINALIZER} off: what Vault holds of it stays there"
+        )
+    else:
+        message = f"label the namespace {names.LABEL_ONBOARDED}=true (see `sendward onboard`)"
+    return Problem(ConditionType.ACCEPTED, Reason.NAMESPACE_NOT_ONBOARDED, "metadata.namespace", message)
 
 
 @dataclass(slots=True)

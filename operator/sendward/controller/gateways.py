@@ -30,7 +30,7 @@ from sendward.compile.objects import tls_secret
 from sendward.compile.status import Finding, conditions, programmed
 from sendward.conditions import ConditionType, EventReason, Reason
 from sendward.controller.documents import Documents, GatewayDocument
-from sendward.controller.findings import Patience, State, programmed_finding
+from sendward.controller.findings import Patience, State, not_onboarded, programmed_finding
 from sendward.errors import Bug, NotFound, SendwardError
 from sendward.graph.problems import Problem
 from sendward.graph.store import Group, Record, Store
@@ -128,10 +128,7 @@ class Gateways:
             return
         namespace = self._store.namespaces.get(key.namespace)
         if namespace is None or not namespace.onboarded:
-            message = f"label the namespace {names.LABEL_ONBOARDED}=true (see `sendward onboard`)"
-            problem = Problem(
-                ConditionType.ACCEPTED, Reason.NAMESPACE_NOT_ONBOARDED, "metadata.namespace", message
-            )
+            problem = not_onboarded(record.meta, namespace)
             await self._say(record, [problem], programmed(Reason.PENDING, "Not accepted"), [])
         elif key.namespace not in self._store.opened:
             return

@@ -28,6 +28,9 @@ class View:
         return self._store.pod(namespace, name)
 
     def gateway_uid(self, namespace: str, gateway: str) -> str | None:
+        found = self._store.namespaces.get(namespace)
+        if found is None or not found.onboarded:
+            return None  # nothing is decided for its guards: what they have must grow stale
         record = self._store.group(namespace).gateways.get(gateway)
         return record.meta.uid if record else None
 

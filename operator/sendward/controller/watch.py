@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import structlog
+
 from sendward import names
 from sendward.apply import kinds
 from sendward.apply.objects import Objects, Target
@@ -26,6 +28,7 @@ from sendward.resources.parse import parse
 from sendward.resources.sender_account import SenderAccountSpec
 
 Raw = dict[str, Any]
+_log = structlog.get_logger(__name__)
 
 
 class Resources:
@@ -145,22 +148,32 @@ class Pods:
 
 
 class Namespaces:
-    """Namespaces and whether they are onboarded."""
+    """Namespaces and whether they are onboarded. `own` is the operator's, which never is: objects of its
+    own would have the names of tenants'.
+    """
 
-    def __init__(self, store: Store, dirty: Dirty, onboarded: Callable[[str, bool], None]) -> None:
+    def __init__(self, store: Store, dirty: Dirty, onboarded: Callable[[str, bool], None], own: str) -> None:
         self._store = store
         self._dirty = dirty
         self._onboarded = onboarded
+        self._own = own
 
     def event(self, raw: Raw) -> None:
         """ADDED, MODIFIED, or a line of a list."""
         meta = raw.get("metadata", {})
         labels = meta.get("labels") or {}
-        onboarded = labels.get(names.LABEL_ONBOARDED) == "true"
-        found = Namespace(meta["name"], meta["uid"], onboarded, "deletionTimestamp" in meta)
+        labelled = labels.get(names.LABEL_ONBOARDED) == "true"
+        own = meta["name"] == self._own
+        found = Namespace(meta["name"], meta["uid"], labelled and not own, "deletionTimestamp" in meta, own)
         before = self._store.namespaces.get(found.name)
         if before == found:
             return
+        if labelled and own:
+            _log.warning(
+                "the operator's own namespace cannot be onboarded: remove the label",
+                namespace=found.name,
+                label=names.LABEL_ONBOARDED,
+            )
         self._store.namespaces[found.name] = found
         if found.onboarded or (before is not None and before.onboarded):
             self._onboarded(found.name, found.onboarded)

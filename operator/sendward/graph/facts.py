@@ -12,12 +12,15 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """A namespace; `onboarded` by its label. `terminating`: Kubernetes is removing all that is in it."""
+    """A namespace; `onboarded` by its label. `terminating`: Kubernetes is removing all that is in it.
+    `reserved`: the operator's own, which its label does not bring under Sendward.
+    """
 
     name: str
     uid: str
     onboarded: bool
     terminating: bool = False
+    reserved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
