@@ -20,9 +20,7 @@ KIND_OF: dict[str, Kind] = {kind.kind: kind for kind in kinds.OURS}
 
 def canonical(status: Status) -> bytes:
     """One encoding of a status, so that equal ones are equal bytes."""
-    return json.dumps(
-        status.model_dump(mode="json", by_alias=True, exclude_none=True), sort_keys=True
-    ).encode()
+    return status.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 
 def canonical_of(obj: dict[str, Any]) -> bytes:

@@ -23,10 +23,16 @@ def _alias(name: str) -> str:
     return f"{alias[:-2]}ID" if alias.endswith("Id") else alias
 
 
-class Model(BaseModel):
-    """Base of everything in a spec: camelCase in YAML, frozen, no unknown fields, `object_rules` hold."""
+class Named(BaseModel):
+    """Base of specs and statuses: camelCase in YAML, frozen."""
 
-    model_config = ConfigDict(alias_generator=_alias, populate_by_name=True, frozen=True, extra="forbid")
+    model_config = ConfigDict(alias_generator=_alias, populate_by_name=True, frozen=True)
+
+
+class Model(Named):
+    """Base of everything in a spec: no unknown fields, `object_rules` hold."""
+
+    model_config = ConfigDict(extra="forbid")
 
     object_rules: ClassVar[tuple[Rule, ...]] = ()
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from sendward.names import API_VERSION
-from sendward.resources.base import Invalid, Meta, Model, ObjectKey, Resource
+from sendward.resources.base import Invalid, Meta, Model, Named, ObjectKey, Resource
 from sendward.resources.fields import HINTS, NAME_PATTERN, is_name
 from sendward.resources.kinds import BY_NAME
 from sendward.resources.rules import BROKEN
@@ -51,10 +51,19 @@ def parse_status(kind: str, obj: Mapping[str, Any]) -> Status:
     `kind` must be one of `kinds.BY_NAME`.
     """
     model = BY_NAME[kind].status
+    status = _get(obj, "status")
+    if status is None:
+        return model()
     try:
-        return model.model_validate(
-            _normal(_get(obj, "status"), _schema(model)), by_alias=True, by_name=False
-        )
+        return model.model_validate(status, by_alias=True, by_name=False)
+    except ValidationError:
+        return _mended(model, status)
+
+
+def _mended(model: type[Status], status: object) -> Status:
+    """One that somebody else wrote: nulls count as absent, as in a spec."""
+    try:
+        return model.model_validate(_normal(status, _schema(model)), by_alias=True, by_name=False)
     except ValidationError:
         return model()
 
@@ -111,7 +120,7 @@ class _Fields:
 
 
 @cache
-def _schema(model: type[Model]) -> Schema:
+def _schema(model: type[Named]) -> Schema:
     return structural(model)
 
 

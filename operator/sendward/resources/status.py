@@ -13,10 +13,10 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from sendward.resources.base import Model
+from sendward.resources.base import Named
 
 
-class StatusModel(Model):
+class StatusModel(Named):
     """Base of everything in a status."""
 
     model_config = ConfigDict(extra="ignore")
