@@ -20,6 +20,8 @@ from sendward.resources.status import APIKeyStatus
 
 _DRAW_BYTES: Final = 40
 _BATCH: Final = 100
+_MAX_NUMBER: Final = 2**31 - 1  # of a version, as its status can hold it
+_YEARS: Final = range(2000, 3000)  # of an issue: further ones cannot be counted with
 _KEPT: Final = 10  # versions of a path that Vault keeps unless it is told otherwise
 
 
@@ -118,7 +120,8 @@ class Credentials:
 
     async def destroy(self, path: str, kv_versions: list[int]) -> None:
         """Destroy versions that nobody may use any more."""
-        await self._vault.kv_destroy(path, kv_versions)
+        if kv_versions:
+            await self._vault.kv_destroy(path, kv_versions)
 
     async def purge(self, namespace_uid: str, key_uid: str) -> None:
         """Remove all of a key from Vault."""
@@ -145,11 +148,12 @@ def _parse(kv_version: int, data: Mapping[str, str], newest: int) -> Pending | N
     backup of Vault.
     """
     parsed = keyformat.parse(data.get("key", ""))
-    number = data.get("number", "")
-    if parsed is None or not number.isdecimal() or int(number) <= newest:
-        return None
     try:
+        number = int(data.get("number", ""))
         issued = datetime.fromisoformat(data.get("issuedAt", ""))
     except ValueError:
         return None
-    return Pending(int(number), parsed[0], keyformat.digest(parsed[1]), Phase.WRITTEN, issued, kv_version)
+    sound = number <= _MAX_NUMBER and issued.tzinfo is not None and issued.year in _YEARS
+    if parsed is None or number <= newest or not sound:
+        return None
+    return Pending(number, parsed[0], keyformat.digest(parsed[1]), Phase.WRITTEN, issued, kv_version)

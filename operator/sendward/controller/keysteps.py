@@ -28,7 +28,7 @@ from sendward.document import Key, Version
 from sendward.errors import Conflict, Forbidden, NotFound, Rejected, SendwardError, Unavailable
 from sendward.graph.effective import EffectiveKey
 from sendward.resources.base import Meta
-from sendward.resources.status import APIKeyStatus
+from sendward.resources.status import APIKeyStatus, KeyVersion
 
 ANNOTATION_VERSION = "sendward.io/key-version"
 _FIRST_RETRY, _LAST_RETRY = 0.5, 60.0  # seconds
@@ -238,7 +238,7 @@ class KeySteps:
             case Do.TAKE_BACK:
                 await self._take_back(meta)
             case Do.DESTROY:
-                await self._destroy(meta, status, path)
+                await self._destroy(state, meta, status, path)
             case Do.PURGE:
                 await self._purge(meta, path)
             case None:
@@ -332,7 +332,7 @@ class KeySteps:
         before = {version.number for version in status.versions if version.destroyed}
         ended = [v for v in status.versions if v.state in ("Retired", "Revoked") and v.number not in before]
         try:
-            await self._credentials.destroy(path, [version.vault_version for version in ended])
+            await self._credentials.destroy(path, _numbers(state, status, ended))
             status = _destroyed(status)
         except SendwardError as error:
             _log.warning("ended versions not destroyed yet", key=str(meta.key), cause=str(error))
@@ -349,9 +349,9 @@ class KeySteps:
             if v.id in state.digests and v.state != "Retired"
         }
 
-    async def _destroy(self, meta: Meta, status: APIKeyStatus, path: str) -> None:
+    async def _destroy(self, state: KeyState, meta: Meta, status: APIKeyStatus, path: str) -> None:
         ended = [v for v in status.versions if v.state in ("Retired", "Revoked") and not v.destroyed]
-        await self._credentials.destroy(path, [version.vault_version for version in ended])
+        await self._credentials.destroy(path, _numbers(state, status, ended))
         await self._statuses.write(meta, _destroyed(status))
 
     async def _purge(self, meta: Meta, path: str) -> None:
@@ -373,6 +373,18 @@ class KeySteps:
 
 def _phase(pending: Pending, phase: Phase, vault_version: int = 0) -> Pending:
     return replace(pending, phase=phase, vault_version=vault_version)
+
+
+def _numbers(state: KeyState, status: APIKeyStatus, ended: list[KeyVersion]) -> list[int]:
+    """The KV versions of what ended. A Vault that was restored counts from its snapshot again: a number
+    that a version in use has by now, or is about to have, is left alone.
+    """
+    taken = {v.vault_version for v in status.versions if v.state in ("Current", "Previous")}
+    if state.pending is not None:
+        taken.add(state.pending.vault_version)
+    if state.cas is not None:
+        taken.add(state.cas + 1)
+    return [v.vault_version for v in ended if v.vault_version not in taken]
 
 
 def _destroyed(status: APIKeyStatus) -> APIKeyStatus:
