@@ -66,7 +66,7 @@ def check(world: World) -> None:
     assert versions(world, "new") == [(1, "Current")]
     assert not world.exists("APIKey", "old")
     assert len(world.vault.kv) == 2
-    assert sorted(sum((entry.live for entry in world.vault.kv.values()), [])) == [1, 1, 2]
+    assert sorted(n for entry in world.vault.kv.values() for n in entry.live) == [1, 1, 2]
     assert world.vault.written == 4  # k twice, old, new
     assert ("secrets", TENANT, "k-api-key") in world.kube.objects
     held = {a.name: {k.name for k in a.keys} for a in guard.accounts()}
@@ -211,7 +211,7 @@ def while_listing(world: World, kind: Kind, happens: Callable[[], None]) -> None
             world.deliver()
         return found
 
-    world.kube.page = slow  # type: ignore[method-assign]
+    world.kube.page = slow  # type: ignore[assignment, method-assign]
     resync(world)
     world.kube.page = page  # type: ignore[method-assign]
     world.settle()
