@@ -337,7 +337,7 @@ class World:
                 moved = sum(self.take(guard) for guard in self.guards) > 0 or moved
             if not moved:
                 wait = self.dirty.seconds_to_next()
-                if wait is None or wait > 30:
+                if wait is None or wait >= 30:  # a Secret that the user keeps is looked at each 30 s
                     return
                 self.pass_time(timedelta(seconds=max(wait, 0.001)))
         raise AssertionError("the operator does not come to rest")
