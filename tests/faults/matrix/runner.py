@@ -92,10 +92,10 @@ async def _watched(bed: Bed, scenario: Scenario, subject: Subject, run: Run, fou
         try:
             for step in scenario.act:
                 await step(subject)
-            await subject.until(scenario.done, "the end state")
-            if len(bed.killed) > killed:
-                await _settled_after_kill(bed)
-            await bed.quiet(_QUIET)
+            await _at_rest(bed, scenario, subject)
+            if len(bed.killed) > killed:  # perhaps at the very last call
+                await _found_again(bed)
+                await _at_rest(bed, scenario, subject)
             await witness.accepted()
             before = bed.ledger.numbered
             await asyncio.sleep(_HOLD if run.when else _HOLD_REFERENCE)
@@ -121,7 +121,12 @@ def _kill(bed: Bed, run: Run) -> Rule:
     return Rule(call_number(run.number), after=hook, lose=True)
 
 
-async def _settled_after_kill(bed: Bed) -> None:
+async def _at_rest(bed: Bed, scenario: Scenario, subject: Subject) -> None:
+    await subject.until(scenario.done, "the end state")
+    await bed.quiet(_QUIET)
+
+
+async def _found_again(bed: Bed) -> None:
     """Another operator leads, and the gateway's guard has shown it its token."""
     await bed.led_again()
     await eventually(
