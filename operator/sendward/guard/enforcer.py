@@ -59,7 +59,11 @@ class Enforcer:
         try:
             envelope = self.store.examine(raw)
         except DocumentError as error:
+            if successor := self.store.successor(raw):
+                return await self._give_up(successor)
             return self._refuse("", 0, 0, str(error))
+        if envelope.part == names.PART_GATEWAY:
+            self.store.memory.replaced = False
         self.store.see(envelope.epoch)
         if self._in_force(envelope):
             return Ack(envelope.part, envelope.epoch, envelope.revision)
@@ -78,6 +82,20 @@ class Enforcer:
         self.store.see(envelope.epoch)
         if not self.store.outdated(envelope):
             await self._enforce(envelope)
+
+    async def _give_up(self, successor: Envelope) -> Nack:
+        """The gateway that this pod was made for is gone, and another one has its name.
+
+        Only the hub is believed in this: a part of an earlier gateway, kept by somebody who may write
+        Secrets, would else shut down the pods of the present one.
+        """
+        if not self.store.memory.replaced:
+            self.store.memory.replaced = True
+            self.check_age()
+            await self.persist_memory()
+        return self._nack(
+            successor, "this pod was made for an earlier MessagingGateway of this name: recreate it"
+        )
 
     def _in_force(self, envelope: Envelope) -> bool:
         held = self.store.held.get(envelope.part)
@@ -143,9 +161,12 @@ class Enforcer:
             self._state.policy.set_gateway(view)
 
     def check_age(self) -> None:
-        """Refuse everything once the hub was not heard of for as long as the gateway says."""
+        """Refuse everything once the hub was not heard of for as long as the gateway says, or when there
+        is another gateway of its name.
+        """
         if self.gateway is not None:
-            self._state.stale = self._contact.stale(self.gateway.stale_after)
+            replaced = self.store.memory.replaced
+            self._state.stale = replaced or self._contact.stale(self.gateway.stale_after)
 
     def _prepare(self, gateway: Gateway, view: GatewayView) -> None:
         if gateway.deleted:

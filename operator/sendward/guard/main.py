@@ -157,7 +157,7 @@ class Guard:
         if self.state.policy.missing:
             reasons.append("ShardsMissing")
         if self.state.stale:
-            reasons.append("DocumentStale")
+            reasons.append("GatewayReplaced" if self.store.memory.replaced else "DocumentStale")
         if gateway.deleted:
             reasons.append("GatewayDeleted")
         if self._shares_may_come():

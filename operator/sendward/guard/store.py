@@ -29,10 +29,13 @@ log = structlog.get_logger(__name__)
 
 
 class Memory(Struct):
-    """What outlives a restart besides the parts. `last_contact` in Unix seconds; 0: never."""
+    """What outlives a restart besides the parts. `last_contact` in Unix seconds; 0: never. `replaced`: the
+    hub knows another gateway by the name of ours.
+    """
 
     highest_epoch: int = 0
     last_contact: int = 0
+    replaced: bool = False
 
 
 class Store:
@@ -52,6 +55,15 @@ class Store:
             raise DocumentError("no such part")
         document.verify(envelope, self._key, self._gateway_uid, envelope.part)
         return envelope
+
+    def successor(self, raw: bytes) -> Envelope | None:
+        """The envelope, if it is a genuine part `gateway` of another gateway."""
+        try:
+            envelope = document.decode(raw)
+            document.verify(envelope, self._key, envelope.gateway, names.PART_GATEWAY)
+        except DocumentError:
+            return None
+        return envelope if envelope.gateway != self._gateway_uid else None
 
     def outdated(self, envelope: Envelope) -> str:
         """Why a genuine envelope must not replace the one that is held; empty if it may."""
