@@ -9,6 +9,7 @@ from typing import Any
 
 from sendward import names
 from sendward.apply.ports import KVValue
+from sendward.controller.vault_audit import VaultAudit
 from sendward.errors import SendwardError
 from tests.core.harness import TENANT_UID, SimulatedGuard, World
 from tests.core.test_key_life import GATEWAY
@@ -98,6 +99,12 @@ class Watched(World):
         """A user creates an API key."""
         self.put("APIKey", key, {"account": "bank", "policy": "std", **spec})
 
+    def audit(self) -> None:
+        """A round of the comparison of Vault with what is recorded, as every ten minutes."""
+        audit = VaultAudit(self.vault, self.store, self.steps, self.dirty.mark)
+        self.loop.run_until_complete(audit.run())
+        self.settle()
+
     # --- after everything that happens -------------------------------------------------------------
 
     def deliver(self) -> bool:
@@ -130,7 +137,7 @@ class Watched(World):
                 slot = (key, version["number"])
                 assert self.numbers.setdefault(slot, version["id"]) == version["id"]
 
-    def wait(self, span: timedelta, *, every: timedelta = timedelta(minutes=10)) -> None:
+    def wait(self, span: timedelta, *, every: timedelta = timedelta(hours=1)) -> None:
         """Time passes in steps, and all that can happen happens."""
         end = self.clock.moment + span
         while self.clock.moment < end:

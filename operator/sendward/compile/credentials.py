@@ -67,6 +67,7 @@ class Facts:
     now: datetime
     doubtful: bool = False
     lost: frozenset[str] = frozenset()
+    gone: str = ""  # id of a recorded version whose value Vault does not hold any more
 
 
 class Do(Enum):
@@ -140,7 +141,7 @@ def _why(
     if policy is None:
         return ""
     after = facts.status.model_copy(update={"versions": ended})
-    return rotation.reason(rotation.Input(uid, spec, policy, after, facts.now)) or ""
+    return rotation.reason(rotation.Input(uid, spec, policy, after, facts.now, facts.gone)) or ""
 
 
 def _pending(spec: APIKeySpec, facts: Facts, why: str) -> Pending | None:

@@ -18,13 +18,17 @@ from sendward.resources.status import APIKeyStatus, KeyVersion
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """`uid` is the key's: its jitter is a hash of it, so that it is stable and differs between keys."""
+    """`uid` is the key's: its jitter is a hash of it, so that it is stable and differs between keys.
+
+    `gone`: id of a version whose value Vault does not hold any more.
+    """
 
     uid: str
     spec: APIKeySpec
     policy: APIKeyPolicySpec
     status: APIKeyStatus
     now: datetime
+    gone: str = ""
 
 
 Check = Callable[[Input], str | None]
@@ -62,6 +66,15 @@ def asked_for(given: Input) -> str | None:
     return "Nonce" if _new_nonce(given) and _rotatable(given) else None
 
 
+def gone_from_vault(given: Input) -> str | None:
+    """Nobody can read the current version any more. Who holds it, or the previous one, keeps it for an
+    overlap: so a third may be accepted for a while, of which Vault holds two.
+    """
+    now_current = current(given.status)
+    olds = sum(version.state == "Previous" for version in given.status.versions)
+    return "GoneFromVault" if now_current is not None and now_current.id == given.gone and olds < 2 else None
+
+
 def schedule_reached(given: Input) -> str | None:
     """`rotation.every` has passed, less the jitter."""
     due = _schedule(given)
@@ -75,7 +88,14 @@ def age_reached(given: Input) -> str | None:
 
 
 # Compromise first: it may not wait for an overlap to end. The order of the rest names the reason only.
-CHECKS: Final[tuple[Check, ...]] = (never_issued, compromised, asked_for, schedule_reached, age_reached)
+CHECKS: Final[tuple[Check, ...]] = (
+    never_issued,
+    compromised,
+    gone_from_vault,
+    asked_for,
+    schedule_reached,
+    age_reached,
+)
 
 
 def reason(given: Input) -> str | None:

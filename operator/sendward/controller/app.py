@@ -48,6 +48,7 @@ from sendward.controller.probes import Probes
 from sendward.controller.queue import Priority, WorkQueue
 from sendward.controller.settings import Settings, SettingsError, load
 from sendward.controller.tenants import Tenants
+from sendward.controller.vault_audit import VaultAudit
 from sendward.controller.view import Sidecars, View
 from sendward.controller.watch import Namespaces, Owned, Pods, Resources
 from sendward.errors import SendwardError, Unavailable
@@ -145,18 +146,12 @@ class Operator:
             self._overtaking,
         )
         self._resources = Resources(self.store, self._dirty, self._key_gone)
+        self._audit = VaultAudit(self._vault, self.store, self._steps, self._dirty.mark)
+        owned = Owned(self._objects, self._gateways, self._steps)
         self._tenants = Tenants(
-            self._kube,
-            self._vault,
-            self.store,
-            self._objects,
-            Owned(self._objects, self._gateways, self._steps),
-            documents,
-            self._signer,
-            lambda: self.authority.bundle,
-            self._opened,
-            lambda: self._leading,
-        )
+            self._kube, self.store, self._objects, owned, documents, self._signer,
+            lambda: self.authority.bundle, self._opened, lambda: self._leading,
+        )  # fmt: skip
 
     # --- news -----------------------------------------------------------------------------------
 
@@ -317,6 +312,7 @@ class Operator:
             group.create_task(self._loop.run())
             group.create_task(self._every(_USAGE, self._usage))
             group.create_task(self._every(_RESYNC, self._resync))
+            group.create_task(self._every(_RESYNC, self._audit.run))
 
     async def _trust(self) -> None:
         """The CA, what it issued, and who must know it."""
@@ -333,7 +329,6 @@ class Operator:
 
     async def _resync(self) -> None:
         self._loop.start_over()
-        await self._tenants.sweep_vault()
 
     async def _every(self, seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -24,34 +24,18 @@ from sendward.compile import rotation
 from sendward.compile.credentials import Decision, Do, Facts, Pending, Phase
 from sendward.compile.objects import hand_over_secret
 from sendward.conditions import EventReason
+from sendward.controller.keystate import KeyState, to_destroy
 from sendward.document import Key, Version
 from sendward.errors import Conflict, Forbidden, NotFound, Rejected, SendwardError, Unavailable
 from sendward.graph.effective import EffectiveKey
 from sendward.resources.base import Meta
-from sendward.resources.status import APIKeyStatus, KeyVersion
+from sendward.resources.status import APIKeyStatus
 
 ANNOTATION_VERSION = "sendward.io/key-version"
 _FIRST_RETRY, _LAST_RETRY = 0.5, 60.0  # seconds
 _TICK = 0.001  # seconds; less than this is lost between the two clocks
 _FRESH = timedelta(minutes=1)  # of a drawn version
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class KeyState:
-    """Of one key, by uid."""
-
-    pending: Pending | None = None
-    digests: dict[str, str] = field(default_factory=dict)
-    loaded: dict[str, Version] = field(default_factory=dict)  # by id, accepted by an earlier leader
-    cas: int | None = None  # the KV version that the next write follows; None: take the status's
-    error: str = ""
-    failures: int = 0
-    retry_at: float = 0.0  # monotonic
-    busy: bool = False
-    doubtful: bool = False  # its status may come from a backup
-    verified: bool = False  # by this process: whatever the guards say, there is no doubt again
-    lost: frozenset[str] = frozenset()  # ids of versions that the status calls live and that ended
 
 
 class KeySteps:
@@ -177,6 +161,7 @@ class KeySteps:
             now=now,
             doubtful=state.doubtful,
             lost=state.lost,
+            gone=state.gone,
         )
 
     async def run(
@@ -332,7 +317,7 @@ class KeySteps:
         before = {version.number for version in status.versions if version.destroyed}
         ended = [v for v in status.versions if v.state in ("Retired", "Revoked") and v.number not in before]
         try:
-            await self._credentials.destroy(path, _numbers(state, status, ended))
+            await self._credentials.destroy(path, to_destroy(state, status, ended))
             status = _destroyed(status)
         except SendwardError as error:
             _log.warning("ended versions not destroyed yet", key=str(meta.key), cause=str(error))
@@ -351,7 +336,7 @@ class KeySteps:
 
     async def _destroy(self, state: KeyState, meta: Meta, status: APIKeyStatus, path: str) -> None:
         ended = [v for v in status.versions if v.state in ("Retired", "Revoked") and not v.destroyed]
-        await self._credentials.destroy(path, _numbers(state, status, ended))
+        await self._credentials.destroy(path, to_destroy(state, status, ended))
         await self._statuses.write(meta, _destroyed(status))
 
     async def _purge(self, meta: Meta, path: str) -> None:
@@ -373,18 +358,6 @@ class KeySteps:
 
 def _phase(pending: Pending, phase: Phase, vault_version: int = 0) -> Pending:
     return replace(pending, phase=phase, vault_version=vault_version)
-
-
-def _numbers(state: KeyState, status: APIKeyStatus, ended: list[KeyVersion]) -> list[int]:
-    """The KV versions of what ended. A Vault that was restored counts from its snapshot again: a number
-    that a version in use has by now, or is about to have, is left alone.
-    """
-    taken = {v.vault_version for v in status.versions if v.state in ("Current", "Previous")}
-    if state.pending is not None:
-        taken.add(state.pending.vault_version)
-    if state.cas is not None:
-        taken.add(state.cas + 1)
-    return [v.vault_version for v in ended if v.vault_version not in taken]
 
 
 def _destroyed(status: APIKeyStatus) -> APIKeyStatus:

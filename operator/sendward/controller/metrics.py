@@ -74,7 +74,7 @@ class Metrics:
         self._queue.set(queued)
 
     def issued(self, trigger: str) -> None:
-        """A version was issued: Issued, Schedule, Nonce, MaximumAge, Compromise or Recovered."""
+        """A version was issued: a reason of `rotation.CHECKS`, or Recovered."""
         self._issued.labels(trigger).inc()
 
     def reconciled(self, kind: str, result: str) -> None:

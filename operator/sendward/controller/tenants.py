@@ -1,5 +1,5 @@
-"""Onboarded namespaces: the watches on our objects in them, what an earlier leader left there, the
-hub's CA for their guards, and the sweep of what Vault holds without an owner.
+"""Onboarded namespaces: the watches on our objects in them, what an earlier leader left there, and the
+hub's CA for their guards.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sendward import document, names
 from sendward.apply import kinds
 from sendward.apply.informer import Informer
 from sendward.apply.objects import Objects, Target
-from sendward.apply.ports import Kind, Kube, Vault
+from sendward.apply.ports import Kind, Kube
 from sendward.apply.signing import DocumentSigner
 from sendward.compile.objects import hub_ca
 from sendward.controller.documents import Documents
@@ -37,7 +37,6 @@ class Tenants:
     def __init__(
         self,
         kube: Kube,
-        vault: Vault,
         store: Store,
         objects: Objects,
         owned: Owned,
@@ -48,7 +47,6 @@ class Tenants:
         leads: Callable[[], bool],
     ) -> None:
         self._kube = kube
-        self._vault = vault
         self._store = store
         self._objects = objects
         self._owned = owned
@@ -183,19 +181,6 @@ class Tenants:
             found = document.open_gateway(envelope)
             return found.name, found.shards
         return None
-
-    async def sweep_vault(self) -> None:
-        """Remove what Vault holds for keys that do not exist. Raises SendwardError."""
-        for namespace in list(self._tasks):
-            found = self._store.namespaces.get(namespace)
-            if found is None:
-                continue
-            held = await self._vault.kv_list(found.uid)
-            # Read after the LIST: a key that was declared meanwhile is no orphan.
-            declared = {record.meta.uid for record in self._store.group(namespace).keys.values()}
-            for orphan in set(held) - declared:
-                await self._vault.kv_delete(names.key_path(found.uid, orphan))
-                _log.info("orphan removed from Vault", namespace=namespace, key_uid=orphan)
 
     async def close(self) -> None:
         """Stop all watches."""
