@@ -52,8 +52,14 @@ def id_from_bytes(raw: bytes) -> str:
     return base62(int.from_bytes(raw, "big") % 62**ID_WIDTH, ID_WIDTH)
 
 
+# Two digits at a time: a checksum is made for each request.
+_PAIRS: Final = tuple(first + second for first in ALPHABET for second in ALPHABET)
+
+
 def _checksum(head: str) -> str:
-    return base62(zlib.crc32(head.encode("ascii")), CHECKSUM_WIDTH)
+    rest, last = divmod(zlib.crc32(head.encode("ascii")), len(_PAIRS))
+    first, middle = divmod(rest, len(_PAIRS))
+    return _PAIRS[first] + _PAIRS[middle] + _PAIRS[last]
 
 
 def encode(key_id: str, secret: str) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from msgspec import Struct
+
 from sendward import keyformat, names
 from sendward.guard import request as http
 from sendward.guard.limiter import Limiter
@@ -40,8 +42,7 @@ class State:
     stale: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """The answer to one request. Names are empty where the request did not get that far.
 
     `reason` of an allowed request names the check that only audits and would have refused it.
@@ -150,10 +151,9 @@ def check_state(case: _Case) -> Reason | None:
 def check_source(case: _Case) -> Reason | None:
     """The client's address is in the networks of gateway, account and key."""
     source = case.source
-    entry = case.authenticated
     if source is None or source not in case.gateway.networks:
         return Reason.SourceNotAllowed
-    for networks in (*entry.account.networks, *entry.networks):
+    for networks in case.authenticated.networks:
         if source not in networks:
             return Reason.SourceNotAllowed
     return None

@@ -1,35 +1,87 @@
-"""The guard's Prometheus metrics. No key id, phone number or text is ever a label."""
+"""The guard's Prometheus metrics. No key id, phone number or text is ever a label.
+
+What is counted per request is counted in plain numbers and becomes metrics when it is scraped: a
+counter object for each of ten thousand accounts would cost more than the decision.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
 
 from sendward.guard.decide import Decision
+from sendward.verdict import Reason, Verdict
 
-_BUCKETS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1)
+_BUCKETS: Final = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1)
+_REASONS: Final = {reason.code: reason.name for reason in Reason}
+
+
+class _Messages(Collector):
+    """Messages by account, verdict and reason."""
+
+    # Named as in prometheus_client's own collectors: a family without samples tells no labels.
+    _labelnames = ("namespace", "account", "protocol", "decision", "reason")
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._counts: dict[tuple[Verdict, str], dict[str, int]] = {}
+
+    def add(self, decision: Decision) -> None:
+        outcome = (decision.verdict, decision.reason.code)
+        accounts = self._counts.get(outcome)
+        if accounts is None:
+            accounts = self._counts[outcome] = {}
+        accounts[decision.account] = accounts.get(decision.account, 0) + (decision.cost or 1)
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily(
+            "sendward_messages",
+            "Requests judged; a bulk request counts its recipients.",
+            labels=self._labelnames,
+        )
+        for (verdict, code), accounts in self._counts.items():
+            for account, count in accounts.items():
+                labels = (self._namespace, account, "http", verdict.value, _REASONS[code])
+                family.add_metric(labels, count)
+        yield family
+
+
+class _Duration(Collector):
+    """How long decisions took."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(_BUCKETS) + 1)  # by bucket, not cumulated
+        self._sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        self._counts[bisect_left(_BUCKETS, seconds)] += 1
+        self._sum += seconds
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        bounds = (*(str(bound) for bound in _BUCKETS), "+Inf")
+        yield HistogramMetricFamily(
+            "sendward_message_decision_duration_seconds",
+            "Time to judge one request.",
+            buckets=list(zip(bounds, accumulate(self._counts), strict=True)),
+            sum_value=self._sum,
+        )
 
 
 class Metrics:
     """All metrics of one guard, in a registry of their own."""
 
     def __init__(self, namespace: str) -> None:
-        self._namespace = namespace
         self.registry = CollectorRegistry()
-        self._messages = Counter(
-            "sendward_messages",
-            "Requests judged; a bulk request counts its recipients.",
-            ["namespace", "account", "protocol", "decision", "reason"],
-            registry=self.registry,
-        )
-        self._children: dict[tuple[str, str, str], Counter] = {}
-        self.duration = Histogram(
-            "sendward_message_decision_duration_seconds",
-            "Time to judge one request.",
-            buckets=_BUCKETS,
-            registry=self.registry,
-        )
+        self._messages = _Messages(namespace)
+        self._duration = _Duration()
+        for collector in (self._messages, self._duration):
+            self.registry.register(collector)
         self.document_age = self._gauge(
             "sendward_guard_document_age_seconds", "Seconds since the hub was last heard of."
         )
@@ -55,14 +107,8 @@ class Metrics:
 
     def record(self, decision: Decision, seconds: float) -> None:
         """Count one decision that took `seconds`."""
-        key = (decision.account, decision.verdict.value, decision.reason.name)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = self._messages.labels(
-                self._namespace, decision.account, "http", decision.verdict.value, decision.reason.name
-            )
-        child.inc(decision.cost or 1)
-        self.duration.observe(seconds)
+        self._messages.add(decision)
+        self._duration.add(seconds)
 
     def on_scrape(self, gauge: Gauge, value: Callable[[], float]) -> None:
         """Let `gauge` ask for its value when it is scraped."""

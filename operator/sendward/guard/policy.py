@@ -10,6 +10,7 @@ import ipaddress
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from sendward.document import Account, Gateway, Key, Limit, Shard, Version
@@ -25,29 +26,34 @@ _BY_CODE: Final = {reason.code: reason for reason in Reason}
 class Networks:
     """A set of CIDRs as sorted, disjoint ranges of numbers; ValueError for a CIDR with host bits."""
 
-    __slots__ = ("_ends", "_starts")
+    __slots__ = ("_four", "_six")
 
     def __init__(self, cidrs: Iterable[str]) -> None:
-        self._starts: dict[int, list[int]] = {4: [], 6: []}
-        self._ends: dict[int, list[int]] = {4: [], 6: []}
         ranges: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
         for text in cidrs:
             network = ipaddress.ip_network(text)
             first = int(network.network_address)
             ranges[network.version].append((first, first + network.num_addresses - 1))
-        for version, found in ranges.items():
-            starts, ends = self._starts[version], self._ends[version]
-            for first, last in sorted(found):
-                if ends and first <= ends[-1] + 1:
-                    ends[-1] = max(ends[-1], last)
-                else:
-                    starts.append(first)
-                    ends.append(last)
+        self._four, self._six = _disjoint(ranges[4]), _disjoint(ranges[6])
 
     def __contains__(self, source: Source) -> bool:
         version, number = source
-        index = bisect_right(self._starts[version], number) - 1
-        return index >= 0 and number <= self._ends[version][index]
+        starts, ends = self._four if version == 4 else self._six
+        index = bisect_right(starts, number) - 1
+        return index >= 0 and number <= ends[index]
+
+
+def _disjoint(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """First and last numbers of the ranges, sorted; what touches becomes one range."""
+    starts: list[int] = []
+    ends: list[int] = []
+    for first, last in sorted(ranges):
+        if ends and first <= ends[-1] + 1:
+            ends[-1] = max(ends[-1], last)
+        else:
+            starts.append(first)
+            ends.append(last)
+    return tuple(starts), tuple(ends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,10 @@ class AccountView:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One key version with its key and account: what an id leads to."""
+    """One key version with its key and account: what an id leads to.
+
+    `networks` are those of the key and of its account: the source must be in all of them.
+    """
 
     id: str
     digest: bytes
@@ -109,9 +118,15 @@ def _denied(code: str, otherwise: Reason) -> Reason | None:
 
 def _networks(cidrs: Sequence[Sequence[str]]) -> tuple[Networks, ...] | None:
     try:
-        return tuple(Networks(each) for each in cidrs)
+        return tuple(_shared(tuple(each)) for each in cidrs)
     except ValueError:
         return None
+
+
+@lru_cache(maxsize=1024)
+def _shared(cidrs: tuple[str, ...]) -> Networks:
+    """Keys of one policy have the same networks; so they take memory once."""
+    return Networks(cidrs)
 
 
 def _sound(limits: Iterable[Limit]) -> bool:
@@ -138,6 +153,7 @@ def _entries(key: Key, account: AccountView) -> Iterable[Entry]:
     denied = _denied(key.denied, Reason.KeyInvalid)
     if denied is None and (networks is None or not _sound(key.limits)):
         denied = Reason.KeyInvalid
+    judged = tuple(dict.fromkeys((*account.networks, *(networks or ()))))  # each once, order kept
     operations = None if key.operations is None else frozenset(key.operations)
     limits = tuple(key.limits)
     for version in key.versions:
@@ -149,7 +165,7 @@ def _entries(key: Key, account: AccountView) -> Iterable[Entry]:
             key_uid=key.uid,
             key_name=key.name,
             denied=denied,
-            networks=networks or (),
+            networks=judged,
             operations=operations,
             limits=limits,
             account=account,
@@ -170,6 +186,7 @@ class Policy:
         # Tuples, since two keys may claim one id or one digest; then neither is accepted.
         self._by_id: dict[str, tuple[Entry, ...]] = {}
         self._by_digest: dict[bytes, tuple[Entry, ...]] = {}
+        self._accepted: dict[str, Entry] = {}  # what follows from both
 
     def set_gateway(self, view: GatewayView) -> None:
         """Judge by this gateway part from now on."""
@@ -185,12 +202,14 @@ class Policy:
             for key in account.keys
             for entry in _entries(key, view)
         )
-        for old in self._shards.get(number, ()):
+        before = self._shards.get(number, ())
+        for old in before:
             _remove(self._by_id, old.id, old)
             _remove(self._by_digest, old.digest, old)
         for new in entries:
             self._by_id[new.id] = (*self._by_id.get(new.id, ()), new)
             self._by_digest[new.digest] = (*self._by_digest.get(new.digest, ()), new)
+        self._accept((*before, *entries))
         self._shards[number] = entries
         self._count()
         limits = [limit for account in shard.accounts for limit in account.limits]
@@ -199,10 +218,19 @@ class Policy:
 
     def find(self, key_id: str) -> Entry | None:
         """The key version of an id; None if there is none, or if it is not the only claimant."""
-        entries = self._by_id.get(key_id, ())
-        if len(entries) != 1 or len(self._by_digest[entries[0].digest]) != 1:
-            return None
-        return entries[0]
+        return self._accepted.get(key_id)
+
+    def _accept(self, changed: Sequence[Entry]) -> None:
+        """Decide anew about every id that a changed entry claims, or that shares a digest with one."""
+        digests = {entry.digest for entry in changed}
+        ids = {entry.id for entry in changed}
+        ids.update(entry.id for digest in digests for entry in self._by_digest.get(digest, ()))
+        for key_id in ids:
+            claimants = self._by_id.get(key_id, ())
+            if len(claimants) == 1 and len(self._by_digest[claimants[0].digest]) == 1:
+                self._accepted[key_id] = claimants[0]
+            else:
+                self._accepted.pop(key_id, None)
 
     def _count(self) -> None:
         declared = 0 if self.gateway is None else self.gateway.shards

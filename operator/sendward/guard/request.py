@@ -10,10 +10,11 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
+
+from msgspec import Struct
 
 from sendward import keyformat
 from sendward.document import Operation, Place
@@ -40,8 +41,7 @@ _FORM_TYPE: Final = re.compile(
 _NESTING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class RawRequest:
+class RawRequest(Struct, frozen=True):
     """A request as parsed by the HTTP server. `target` is path and query as sent."""
 
     method: str
@@ -50,8 +50,7 @@ class RawRequest:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """A request whose path and method name an operation."""
 
     raw: RawRequest
@@ -59,8 +58,7 @@ class Request:
     operation: Operation
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """`cost` is the number of recipients; the other fields are None where none is declared."""
 
     cost: int
@@ -70,7 +68,7 @@ class Message:
 class Operations:
     """Operations by path: exact beats prefix, then the longest prefix; then the method decides."""
 
-    __slots__ = ("_exact", "_prefixes")
+    __slots__ = ("_exact", "_prefixes", "sound")
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         self._exact: dict[str, dict[str, Operation]] = {}
@@ -79,6 +77,8 @@ class Operations:
             table = prefixes if operation.prefix else self._exact
             table.setdefault(operation.path, {})[operation.method] = operation
         self._prefixes = sorted(prefixes.items(), key=lambda item: len(item[0]), reverse=True)
+        # Looked at once, and not with each request.
+        self.sound = frozenset(path for path in self._exact if _sound_path(path))
 
     def match(self, method: str, path: str) -> Operation | Reason:
         """The operation of a path that was found sound, UnknownOperation or MethodNotAllowed.
@@ -108,7 +108,9 @@ def parse(raw: RawRequest, operations: Operations) -> Request | Reason:
     except UnicodeDecodeError:
         return Reason.MalformedRequest
     path, _, query = target.partition("?")
-    if not _sound_path(path) or not _QUERY.fullmatch(query) or "#" in query:
+    if path not in operations.sound and not _sound_path(path):
+        return Reason.MalformedRequest
+    if query and (not _QUERY.fullmatch(query) or "#" in query):
         return Reason.MalformedRequest
     operation = operations.match(raw.method, path)
     return operation if isinstance(operation, Reason) else Request(raw, query, operation)
@@ -197,9 +199,13 @@ def _recipients(value: object) -> int:
     numbers = value if isinstance(value, list) else [value]
     if not 1 <= len(numbers) <= MAX_RECIPIENTS:
         raise _MalformedError
-    if not all(isinstance(number, str) and _RECIPIENT.fullmatch(number) for number in numbers):
-        raise _MalformedError
+    for number in numbers:
+        if not isinstance(number, str) or not _RECIPIENT.fullmatch(number):
+            raise _MalformedError
     return len(numbers)
+
+
+_UNREAD: Final = object()
 
 
 class _Reader:
@@ -209,15 +215,15 @@ class _Reader:
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._document: list[object] = []
+        self._document: object = _UNREAD
         self._fields: list[list[tuple[bytes, bytes]]] = []
 
     def value(self, place: Place) -> object:
         """The value at a place; `_MalformedError` if it is missing, repeated or unreadable."""
         if place.kind == "jsonPointer":
-            if not self._document:
-                self._document.append(_json(self._request.raw))
-            return _resolve(self._document[0], place.name)
+            if self._document is _UNREAD:
+                self._document = _json(self._request.raw)
+            return _resolve(self._document, place.name)
         return self._field(place)
 
     def _field(self, place: Place) -> str:
@@ -256,12 +262,15 @@ def _field_name(name: bytes) -> bytes:
 
 
 def _content_type(raw: RawRequest) -> bytes:
-    values = [value for name, value in raw.headers if name == b"content-type"]
-    if len(values) > 1 or any(
-        name == b"content-encoding" and value.lower() != b"identity" for name, value in raw.headers
-    ):
-        raise _MalformedError
-    return values[0].strip() if values else b""
+    found: bytes | None = None
+    for name, value in raw.headers:
+        if name == b"content-type":
+            if found is not None:
+                raise _MalformedError
+            found = value
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            raise _MalformedError
+    return (found or b"").strip()
 
 
 def _form(raw: RawRequest) -> list[tuple[bytes, bytes]]:
@@ -276,9 +285,14 @@ def _json(raw: RawRequest) -> object:
     if not _JSON_TYPE.fullmatch(_content_type(raw)) or _too_deep(raw.body):
         raise _MalformedError
     try:
-        return _DECODER.decode(raw.body.decode("utf-8"))
+        text = raw.body.decode("utf-8").strip(_BLANKS)
+        document, end = _DECODER.raw_decode(text)
     except (ValueError, RecursionError):
         raise _MalformedError from None
+    if end != len(text):
+        raise _MalformedError
+    found: object = document
+    return found
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -292,6 +306,7 @@ def _refuse_constant(_text: str) -> object:
     raise ValueError("not JSON")  # NaN and Infinity
 
 
+_BLANKS: Final = " \t\n\r"  # RFC 8259; `raw_decode` takes none
 # Made once: `json.loads` with hooks makes one a call.
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
 
@@ -313,16 +328,20 @@ def _too_deep(body: bytes) -> bool:
 def _resolve(document: object, pointer: str) -> object:
     """The value at an RFC 6901 pointer."""
     node = document
-    for token in pointer.split("/")[1:]:
-        name = token.replace("~1", "/").replace("~0", "~")
-        match node:
-            case dict() if name in node:
-                folded = name.casefold()
-                if sum(other.casefold() == folded for other in node) > 1:
-                    raise _MalformedError  # parsers that ignore case disagree on which one counts
-                node = node[name]
-            case [only] if name == "0":
-                node = only  # further elements would pass unjudged, so there may be none
-            case _:
-                raise _MalformedError
+    for name, folded in _names(pointer):
+        if isinstance(node, dict) and name in node:
+            if [other.casefold() for other in node].count(folded) > 1:
+                raise _MalformedError  # parsers that ignore case disagree on which one counts
+            node = node[name]
+        elif isinstance(node, list) and len(node) == 1 and name == "0":
+            node = node[0]  # further elements would pass unjudged, so there may be none
+        else:
+            raise _MalformedError
     return node
+
+
+@lru_cache(maxsize=1024)
+def _names(pointer: str) -> tuple[tuple[str, str], ...]:
+    """The names of a pointer, each with the form under which parsers that ignore case look for it."""
+    names = [token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:]]
+    return tuple((name, name.casefold()) for name in names)

@@ -49,9 +49,11 @@ _REQUEST_ID: Final = re.compile(rb"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa
 def response(decision: Decision, raw: RawRequest | None, *, close: bool = False) -> bytes:
     """The answer to one request, None if it could not be read; `close` announces the end of the stream."""
     if decision.verdict is Verdict.ALLOW:
-        lines = "".join(f"{name}: {value}\r\n" for name, value in decision.headers)
-        end = "connection: close\r\n\r\n" if close else "\r\n"
-        return f"HTTP/1.1 200 OK\r\n{lines}content-length: 0\r\n{end}".encode("ascii", "replace")
+        (account, key, reason), end = decision.headers, "connection: close\r\n\r\n" if close else "\r\n"
+        return (
+            f"HTTP/1.1 200 OK\r\n{account[0]}: {account[1]}\r\n{key[0]}: {key[1]}\r\n"
+            f"{reason[0]}: {reason[1]}\r\ncontent-length: 0\r\n{end}"
+        ).encode("ascii", "replace")
     return _problem(decision, raw, close=close)
 
 

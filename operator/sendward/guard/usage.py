@@ -19,8 +19,9 @@ class Usage:
             return
         self._last_used[decision.key_version] = unix
         if decision.cost:
+            demand = self._demand
             for uid in (decision.account_uid, decision.key_uid):
-                self._demand[uid] = self._demand.get(uid, 0) + decision.cost
+                demand[uid] = demand.get(uid, 0) + decision.cost
 
     def take(self) -> Report:
         """Everything since the last `take`."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendward.document import Limit
+from sendward.document import Key, Limit, Version
 from sendward.guard.policy import Networks, Policy, gateway_view
 from tests.guard import builders
 
@@ -57,3 +57,24 @@ def test_missing_shards_are_named() -> None:
 def test_set_shard_tells_the_longest_fill_time() -> None:
     account = builders.account("a", builders.key("k", limits=[Limit(1, 60, 10)]), limits=[Limit(10, 1, 10)])
     assert Policy().set_shard(0, builders.shard(account)) == 600 * 10**9
+
+
+claims = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), claims), max_size=8))
+def test_an_id_or_digest_that_two_keys_claim_is_accepted_for_neither(
+    updates: list[tuple[int, list[tuple[str, str]]]],
+) -> None:
+    policy = Policy()
+    held: dict[int, list[tuple[str, str]]] = {}
+    for number, found in updates:
+        held[number] = found
+        keys = [Key(f"k{n}", "", [Version(key_id, 1, digest)]) for n, (key_id, digest) in enumerate(found)]
+        policy.set_shard(number, builders.shard(builders.account(f"a{number}", *keys)))
+        everything = [claim for shard in held.values() for claim in shard]
+        for key_id in "abc":
+            digests = [digest for claimed, digest in everything if claimed == key_id]
+            sole = len(digests) == 1 and [digest for _, digest in everything].count(digests[0]) == 1
+            entry = policy.find(key_id)
+            assert (entry.digest.decode() if entry else None) == (digests[0] if sole else None)
