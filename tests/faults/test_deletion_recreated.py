@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from sendward import names
+from sendward.apply import kinds
+from sendward.graph.facts import Pod
 from sendward.protocol import PPM, Ack, Hello, Nack, Part, Shares
+from tests.core.harness import TENANT, World
+from tests.core.test_key_life import GATEWAY
 from tests.guard import builders
 from tests.guard.harness import Harness, eventually
 
@@ -104,3 +109,38 @@ async def test_a_forged_part_replaces_nothing(pod: Harness) -> None:
         pod.hub.messages.clear()
     assert await pod.ready()
     assert await answered(pod) == (200, None)
+
+
+def force_deletion(world: World) -> None:
+    """Delete the gateway and take its finalizer off, as somebody in a hurry does."""
+    world.erase("MessagingGateway", "sms")
+    held = world.get("MessagingGateway", "sms")
+    held["metadata"]["finalizers"] = []
+    world.loop.run_until_complete(world.kube.apply(kinds.MESSAGING_GATEWAY, held))
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "later"])
+def test_the_status_names_the_pods_of_the_earlier_gateway(at_once: bool) -> None:
+    """Whether anything was seen of the time between the two or not."""
+    world = World()
+    world.put("MessagingGateway", "sms", GATEWAY)
+    guard = world.add_guard("sms-0", "sms")
+    world.settle()
+    old = world.gateway_uid("sms")
+    made: Pod = replace(guard.pod, gateway_uid=old)
+    world.guards.clear()  # a real one takes nothing of the new gateway
+    world.store.set_pod(made)
+    force_deletion(world)
+    if not at_once:
+        world.settle()
+    world.put("MessagingGateway", "sms", GATEWAY)
+    world.settle()
+    assert world.gateway_uid("sms") != old
+    assert world.documents.get(old) is None
+    assert world.condition("MessagingGateway", "sms", "SidecarsInContact") == ("False", "OutOfContact")
+    conditions = world.status("MessagingGateway", "sms")["conditions"]
+    message = next(c["message"] for c in conditions if c["type"] == "SidecarsInContact")
+    assert "sms-0, made for an earlier gateway of this name: recreate it" in message
+    policy = world.kube.objects[kinds.NETWORK_POLICY.plural, TENANT, names.network_policy("sms")]
+    assert policy["metadata"]["labels"][names.LABEL_OWNER_UID] == world.gateway_uid("sms")
+    world.close()

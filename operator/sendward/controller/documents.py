@@ -142,6 +142,14 @@ class Documents:
         self._of.pop(uid, None)
         self._hub.withdraw(uid)
 
+    def give_up_predecessors(self, uid: str, namespace: str, name: str) -> None:
+        """Drop documents of earlier gateways by the name of this one, whose pods may still run: their guards
+        connect again, and then hear of this one. Its objects have the same names and are written over.
+        """
+        for found in self:
+            if (found.namespace, found.name) == (namespace, name) and found.uid != uid:
+                self.forget(found.uid)
+
     def overtake(self, gateway_uid: str, part: str, order: Order) -> None:
         """A guard has something newer than we published (etcd was restored): seal the part above it."""
         found = self._of.get(gateway_uid)

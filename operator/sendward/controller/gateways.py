@@ -114,6 +114,7 @@ class Gateways:
             return
         gateway: Gateway = record.item
         self._broken.add(gateway.meta.uid)
+        self._documents.give_up_predecessors(gateway.meta.uid, key.namespace, key.name)
         found = self._documents.open(gateway.meta.uid, key.namespace, key.name, gateway.spec.shards)
         pods = [pod for pod in self._store.pods_of(key.namespace, key.name) if not pod.terminating]
         found.set_gateway(gateway_part(gateway, len(pods)))
@@ -155,8 +156,8 @@ class Gateways:
     def _contact(self, meta: Meta) -> list[Finding]:
         """Ready pods whose guard the hub has lost; nothing is said while there is no ready pod."""
         found = self._documents.get(meta.uid)
-        pods = [p for p in self._store.pods_of(meta.key.namespace, meta.key.name) if p.ready]
-        pods = [p for p in pods if not p.terminating]
+        present = [p for p in self._store.pods_of(meta.key.namespace, meta.key.name) if not p.terminating]
+        pods = [p for p in present if p.ready or p.made_for_another(meta.uid)]
         if found is None or not pods:
             return []
         now = self._clock.now()
@@ -165,6 +166,9 @@ class Gateways:
         for pod in sorted(pods, key=lambda pod: pod.name):
             if not pod.injected:  # older than the onboarding of its namespace
                 lost.append(f"{pod.name}, which has no sidecar: recreate it")
+                continue
+            if pod.made_for_another(meta.uid):
+                lost.append(f"{pod.name}, made for an earlier gateway of this name: recreate it")
                 continue
             guard = guards.get(pod.uid)
             since = guard.last_contact if guard else self.leads_since

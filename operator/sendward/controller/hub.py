@@ -173,6 +173,9 @@ class Hub:
         if self._sessions.get(session.peer.pod.uid) is not session:
             return
         state = self._state(session.peer.gateway_uid)
+        if session.peer.pod.made_for_another(session.peer.gateway_uid):
+            # It must be told that its gateway was replaced; what it holds has nothing to do with this one.
+            hello = msgspec.structs.replace(hello, parts={}, shares=None)
         state.hello(session.peer.pod, hello, self._clock.now())
         seen = highest_epoch(hello) or 0
         if seen > self._epoch():

@@ -7,6 +7,7 @@ from typing import Any
 
 from sendward import names
 from sendward.graph.facts import Pod
+from sendward.manifests.sidecar import ENV_GATEWAY_UID
 
 _SIDECARS = frozenset({names.GUARD_CONTAINER, names.PROXY_CONTAINER})
 _ENDED = frozenset({"Succeeded", "Failed"})
@@ -31,12 +32,22 @@ def parse_pod(raw: Mapping[str, Any]) -> Pod | None:
         ready=_is_ready(status),
         terminating="deletionTimestamp" in metadata,
         injected=_is_injected(raw.get("spec", {})),
+        gateway_uid=_gateway_uid(raw.get("spec", {})),
     )
 
 
 def _is_ready(status: Mapping[str, Any]) -> bool:
     conditions = status.get("conditions") or []
     return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+
+
+def _gateway_uid(spec: Mapping[str, Any]) -> str:
+    for container in spec.get("initContainers") or []:
+        if container["name"] == names.GUARD_CONTAINER:
+            for variable in container.get("env") or []:
+                if variable["name"] == ENV_GATEWAY_UID:
+                    return str(variable.get("value", ""))
+    return ""
 
 
 def _is_injected(spec: Mapping[str, Any]) -> bool:

@@ -25,7 +25,9 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod with the gateway label. `injected`: both sidecar containers are in its spec."""
+    """A pod with the gateway label. `injected`: both sidecar containers are in its spec. `gateway_uid`: of
+    the MessagingGateway that its guard was made for; empty when nothing says so.
+    """
 
     uid: str
     namespace: str
@@ -34,6 +36,11 @@ class Pod:
     ready: bool
     terminating: bool
     injected: bool
+    gateway_uid: str = ""
+
+    def made_for_another(self, gateway_uid: str) -> bool:
+        """Whether its guard belongs to an earlier gateway of the name, and takes nothing of this one."""
+        return self.gateway_uid not in ("", gateway_uid)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import aiohttp
@@ -260,6 +260,18 @@ async def test_a_draining_guard_hears_of_revocations_until_its_pod_is_gone(world
         assert (await guard.take()).order == (3, 2)
         world.view.remove(pod)
         assert await guard.closed() == "PodGone"  # noticed without being told
+
+
+async def test_the_guard_of_an_earlier_gateway_is_told_of_the_present_one(world: World) -> None:
+    """What it holds counts for nothing here, however new: it belongs to another document."""
+    pod = replace(world.view.add("pod"), gateway_uid="uid-of-an-earlier-one")
+    world.view.of["tenant", "pod"] = pod
+    world.hub.publish(GATEWAY, {"gateway": envelope("gateway", 1), "0": envelope("0", 2)})
+    async with world.guard(pod) as guard:
+        await guard.hello({"gateway": Have(3, 9, "x"), **have(envelope("0", 2))})
+        assert [(await guard.next_envelope()).part for _ in range(2)] == ["gateway", "0"]
+    assert world.ahead == []
+    assert world.has(pod, "0") is None
 
 
 async def _ticks(world: World) -> None:

@@ -72,6 +72,23 @@ def test_a_pod_that_does_not_count(change: dict[str, Any]) -> None:
     assert parse_pod(raw(**change)) is None
 
 
+def test_the_gateway_that_the_guard_was_made_for() -> None:
+    guard = {
+        "name": "sendward-guard",
+        "restartPolicy": "Always",
+        "env": [{"name": "SENDWARD_POD", "valueFrom": {}}, {"name": "SENDWARD_GATEWAY_UID", "value": "g-1"}],
+    }
+    own = {"name": "own", "env": [{"name": "SENDWARD_GATEWAY_UID", "value": "g-2"}]}
+    pod = parse_pod(raw(spec={"initContainers": [own, guard]}))
+    assert pod is not None
+    assert pod.gateway_uid == "g-1"
+    assert pod.made_for_another("g-2")
+    assert not pod.made_for_another("g-1")
+    unknown = parse_pod(raw())
+    assert unknown is not None
+    assert not unknown.made_for_another("g-1")
+
+
 def test_a_pod_without_a_status_yet() -> None:
     pod = parse_pod(raw(status={}))
     assert pod is not None
