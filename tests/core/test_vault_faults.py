@@ -141,6 +141,19 @@ def test_a_revocation_needs_no_vault(world: Watched, outage: Fails) -> None:
     world.judge_end("other")
 
 
+def test_revoked_is_said_though_vault_hangs(world: Watched) -> None:
+    first = _issued(world)
+    world.keep.clear()
+    world.faulty.hangs = "kv-destroy"
+    world.change("APIKey", "k", revokeThrough=1)
+    while world.condition("APIKey", "k", "Revoked")[0] != "True":
+        assert world.deliver() or world.work_pass() or any(map(world.take, world.guards)) or world.work_job()
+    world.refuse.add(first)
+    world.faulty.hangs = ""
+    world.wait(timedelta(minutes=10))
+    world.judge_end()
+
+
 def test_a_deleted_key_is_refused_at_once_and_goes_when_vault_is_empty(world: Watched, outage: Fails) -> None:
     first = _issued(world)
     world.faulty.refuses = outage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -32,6 +33,7 @@ class FaultyVault(MemoryVault):
 
     refuses: Fails = healthy
     loses: Fails = healthy
+    hangs: str = ""  # this operation never ends
     operations: list[str] = field(default_factory=list)
 
     def _meet(self, operation: str, path: str) -> None:
@@ -61,6 +63,8 @@ class FaultyVault(MemoryVault):
 
     async def kv_destroy(self, path: str, versions: list[int]) -> None:
         self._meet("kv-destroy", path)
+        if self.hangs == "kv-destroy":
+            await asyncio.Event().wait()
         await super().kv_destroy(path, versions)
         self._part("kv-destroy", path)
 

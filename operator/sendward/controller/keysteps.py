@@ -6,6 +6,7 @@ backs off with its key; nothing else waits for it.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -33,6 +34,7 @@ from sendward.resources.status import APIKeyStatus
 
 ANNOTATION_VERSION = "sendward.io/key-version"
 _FIRST_RETRY, _LAST_RETRY = 0.5, 60.0  # seconds
+_DESTROY_SECONDS = 2.0  # that the word `Revoked` waits for Vault
 _TICK = 0.001  # seconds; less than this is lost between the two clocks
 _FRESH = timedelta(minutes=1)  # of a drawn version
 _log = structlog.get_logger(__name__)
@@ -317,10 +319,12 @@ class KeySteps:
         before = {version.number for version in status.versions if version.destroyed}
         ended = [v for v in status.versions if v.state in ("Retired", "Revoked") and v.number not in before]
         try:
-            await self._credentials.destroy(path, to_destroy(state, status, ended))
+            async with asyncio.timeout(_DESTROY_SECONDS):
+                await self._credentials.destroy(path, to_destroy(state, status, ended))
             status = _destroyed(status)
-        except SendwardError as error:
-            _log.warning("ended versions not destroyed yet", key=str(meta.key), cause=str(error))
+        except (SendwardError, TimeoutError) as error:
+            cause = str(error) or "no answer in time"
+            _log.warning("ended versions not destroyed yet", key=str(meta.key), cause=cause)
         if rotation.current(status) is None:
             await self._take_back(meta)
         await self._statuses.write(meta, status)
