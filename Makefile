@@ -53,6 +53,17 @@ bench: venv prerequisites lab ## measure, beside the figures to reach
 faults: venv prerequisites lab ## kill the operator before and after each of its calls (about 40 minutes)
 	$(ENTER) $(RUN) -m tests.faults.matrix
 
+# Seconds for each target.
+FUZZ_SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: venv ## fuzz what reads foreign bytes, FUZZ_SECONDS a target; then the properties, with 2000 examples each
+	@echo "== fuzzing ($(FUZZ_SECONDS) s a target)"
+	@test -e $(VENV)/.fuzz || { $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+	  -r requirements/fuzz.txt && touch $(VENV)/.fuzz; }
+	PYTHONPATH=operator:. $(RUN) -m tests.fuzz --seconds $(FUZZ_SECONDS)
+	$(RUN) -m pytest -q --hypothesis-profile=fuzz tests/unit/fuzz
+
 .PHONY: lint
 lint: venv ## style, types, layers
 	@echo "== lint"
@@ -105,6 +116,7 @@ LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version
 lock: venv ## write requirements/ from pyproject.toml, keeping pinned versions where they still fit
 	$(LOCK) --output-file requirements/runtime.txt
 	$(LOCK) --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+	$(LOCK) --extra fuzz --constraint requirements/dev.txt --output-file requirements/fuzz.txt
 
 .PHONY: clean
 clean: ## remove .venv and the tools' caches; the lab's binaries stay in ~/.cache/sendward

@@ -26,8 +26,8 @@ from msgspec import Struct, field
 FORMAT: Final = 1
 MAX_PART_BYTES: Final = 900_000  # compressed; a Secret holds at most 1 MiB
 _MAX_CONTENT_BYTES: Final = 64 * 1024 * 1024  # a bound for decompression
-# What JSON that is not ours may raise: it may also be nested too deeply.
-_UNREADABLE: Final = (msgspec.MsgspecError, RecursionError)
+# What JSON that is not ours may raise: it may also be no UTF-8, or nested too deeply.
+_UNREADABLE: Final = (ValueError, RecursionError)
 
 
 class Limit(Struct, frozen=True, omit_defaults=True):

@@ -236,7 +236,7 @@ def _typed(kind: Kind, obj: Object) -> Object:
 def _decoded(body: bytes) -> Object:
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         raise Unavailable("the API server's answer is no JSON object") from None
 
 

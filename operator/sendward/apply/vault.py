@@ -227,7 +227,7 @@ class VaultClient:
 def _decoded(answer: Answer) -> dict[str, Any]:
     try:
         return msgspec.json.decode(answer.body, type=dict[str, Any])
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         raise Unavailable("Vault's answer is no JSON object") from None
 
 

@@ -128,7 +128,7 @@ class Session:
                 return self.stop("TooManyMessages")
             try:
                 message = _decoder.decode(frame.data)
-            except (msgspec.MsgspecError, RecursionError):
+            except (ValueError, RecursionError):  # no JSON, no UTF-8, no message, or nested too deeply
                 return self.stop("Malformed")
             bounded = not isinstance(message, Hello) or highest_epoch(message) is not None
             if not bounded or isinstance(message, Hello) is self.greeted:

@@ -112,7 +112,7 @@ class Store:
             return msgspec.json.decode((self._directory / _MEMORY).read_bytes(), type=Memory)
         except FileNotFoundError:
             return Memory()
-        except msgspec.MsgspecError:
+        except (ValueError, RecursionError):
             log.warning("state file is unreadable, ignored", file=_MEMORY)
             return Memory()
 

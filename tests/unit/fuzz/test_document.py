@@ -18,7 +18,15 @@ def test_an_envelope_nested_beyond_all_bounds_is_refused(raw: bytes) -> None:
         document.decode(raw)
 
 
-@pytest.mark.parametrize("raw", [DEEP, b'{"accounts":' + DEEP, b'{"x":' + DEEP])
+@pytest.mark.parametrize(
+    "raw", [b"\xff\xfe", b'{"gateway":"\xb9"}', b'{"part":"\xed\xa0\x80"}', b'{"x":"\xff"}']
+)
+def test_an_envelope_that_is_no_utf_8_is_refused(raw: bytes) -> None:
+    with pytest.raises(DocumentError, match="not an envelope"):
+        document.decode(raw)
+
+
+@pytest.mark.parametrize("raw", [DEEP, b'{"accounts":' + DEEP, b'{"x":' + DEEP, b'{"accounts":["\xff"]}'])
 def test_content_nested_beyond_all_bounds_is_refused(raw: bytes) -> None:
     envelope = Envelope("g", "0", 1, 1, gzip.compress(raw), b"")
     with pytest.raises(DocumentError, match="not a shard"):

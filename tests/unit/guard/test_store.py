@@ -68,8 +68,9 @@ def test_parts_and_memory_outlive_a_restart(tmp_path: Path) -> None:
 
 
 def test_truncated_memory_is_ignored(tmp_path: Path) -> None:
-    (tmp_path / "memory.json").write_bytes(b'{"highest')
-    assert store(tmp_path).memory.highest_epoch == 0
+    for damaged in (b'{"highest', b'{"x":"\xff"}', b'{"x":' + b"[" * 100_000):
+        (tmp_path / "memory.json").write_bytes(damaged)
+        assert store(tmp_path).memory.highest_epoch == 0
 
 
 def test_mounted_files_are_read_when_they_change(tmp_path: Path) -> None:
