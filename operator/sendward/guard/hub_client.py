@@ -122,7 +122,7 @@ class HubClient:
             log.info("hub connected")
             try:
                 await self._talk(socket_)
-            except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError) as error:
+            except (aiohttp.ClientError, OSError, TimeoutError, ValueError, RecursionError) as error:
                 log.warning("hub stream ended", error=type(error).__name__)
             finally:
                 self.connected = False

@@ -318,8 +318,9 @@ async def test_a_withdrawn_gateway_has_no_streams(world: World) -> None:
         b'{"type":"Hello","formats":[1],"highest_epoch":2147483647,"parts":{}}',
         b'{"type":"Hello","formats":[1],"highest_epoch":1,"parts":{},"x":' + b"[" * 100_000,
         b"\x00\xff" * 1000,
+        b'{"type":"Hello","formats":[1],"highest_epoch":1,"parts":{"\xff":{}}}',
     ],
-    ids=range(7),
+    ids=range(8),
 )
 async def test_a_stream_that_begins_with_something_else_is_closed(world: World, message: bytes) -> None:
     async with world.guard(world.view.add("pod")) as guard:
