@@ -28,7 +28,7 @@ from sendward.controller.app import Operator
 from sendward.controller.settings import load
 from sendward.controller.watch import Resources
 from sendward.graph.facts import Pod
-from sendward.protocol import Ack, HubMessage, Part, Shares, SharesAck
+from sendward.protocol import Ack, HubMessage, Part, Report, Shares, SharesAck
 from sendward.resources.base import ObjectKey
 from tests.fakes.guard import FakeGuard, FakeTokens
 from tests.fakes.kube import FakeKube
@@ -68,6 +68,10 @@ class Guard:
         held, self._held = self._held or [], None
         for envelope in held:
             await self._take(envelope)
+
+    async def report(self, report: Report) -> None:
+        """Tell the hub of demand and use."""
+        await self._stream.send(report)
 
     async def _take(self, envelope: document.Envelope) -> None:
         if self._held is not None:

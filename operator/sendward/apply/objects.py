@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -84,6 +84,11 @@ class Objects:
         elif version != known.version and not _older(version, known.version):
             known.version, known.uid, known.digest = version, meta["uid"], ""
             self._drifted(known.owner, target)  # the label that names the owner may be what was edited
+
+    def sweep(self, namespaces: Container[str]) -> None:
+        """Forget what was in namespaces that exist no more."""
+        for target in [target for target in self._known if target.namespace not in namespaces]:
+            del self._known[target]
 
     def distrust(self, target: Target) -> None:
         """The object's content is not what its annotation says: the next `ensure` writes it."""

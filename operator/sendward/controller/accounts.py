@@ -4,7 +4,7 @@ keys, and the statuses of both. Synchronous and without I/O; what must be done i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -106,6 +106,11 @@ class Accounts:
     def forget_key(self, uid: str) -> None:
         """The APIKey exists no more."""
         self._places.forget(uid)
+
+    def sweep(self, keys: Set[str]) -> None:
+        """Forget all keys but these (uids), and the accounts that went."""
+        published = {place.account for place in self._published.values()}
+        self._in_force.sweep(keys, published, self._clock.now())
 
     def published(self) -> Iterable[ObjectKey]:
         """Every account that stands in a document: also those whose object is gone."""

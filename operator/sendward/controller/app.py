@@ -47,6 +47,7 @@ from sendward.controller.overtaking import Overtaking
 from sendward.controller.probes import Probes
 from sendward.controller.queue import Priority, WorkQueue
 from sendward.controller.settings import Settings, SettingsError, load
+from sendward.controller.sweep import sweep
 from sendward.controller.tenants import Tenants
 from sendward.controller.vault_audit import VaultAudit
 from sendward.controller.view import Sidecars, View
@@ -289,6 +290,7 @@ class Operator:
                 group.create_task(self._follow(self._resources, self._kube.url, self._settings.identity))
                 group.create_task(self.leader.run())
                 group.create_task(self._lead(informers, listed))
+                group.create_task(self._every(_RESYNC, self._stand_by))
         finally:
             await probes.stop()
             await self._tenants.close()
@@ -327,7 +329,16 @@ class Operator:
         for gateway_uid, used in self.hub.last_used().items():
             self._steps.used(gateway_uid, used)
 
+    async def _stand_by(self) -> None:
+        """Who does not lead decides nothing: everything is looked at when it begins to."""
+        if not self._leading:
+            self._dirty.take()
+
     async def _resync(self) -> None:
+        sweep(
+            self.store, self._dirty, self._documents, self._accounts, self._gateways, self._steps,
+            self._objects, self._patience,
+        )  # fmt: skip
         self._loop.start_over()
 
     async def _every(self, seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

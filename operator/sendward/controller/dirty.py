@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from datetime import datetime
 
 from sendward.clock import Clock
@@ -15,6 +15,7 @@ from sendward.resources.base import ObjectKey, Resource
 from sendward.resources.sender_account import SenderAccountSpec
 
 POLICIES = ("APIKeyPolicy", "RateLimitPolicy")
+_SPARE = 8  # due times that hold no longer may stay in the heap before it is made anew
 
 
 class Dirty:
@@ -73,6 +74,12 @@ class Dirty:
             heapq.heappush(self._heap, (when, str(key), key))
             self.wake.set()
 
+    def forget(self, key: ObjectKey) -> None:
+        """The object exists no more: nothing is due for it."""
+        if self._soonest.pop(key, None) is not None and len(self._heap) > 2 * len(self._soonest) + _SPARE:
+            self._heap = [(when, str(left), left) for left, when in self._soonest.items()]
+            heapq.heapify(self._heap)
+
     def waits(self, gateway_uid: str, key: ObjectKey) -> None:
         """Look at the object when `released` is called for the gateway."""
         self._waiting[gateway_uid].add(key)
@@ -81,6 +88,11 @@ class Dirty:
         """Something about the gateway's guards changed."""
         for key in self._waiting.pop(gateway_uid, ()):
             self.touch(key)
+
+    def sweep(self, gateways: Set[str]) -> None:
+        """Nobody waits for the guards of other gateways than these (uids)."""
+        for uid in self._waiting.keys() - gateways:
+            self.release(uid)
 
     def seconds_to_next(self) -> float | None:
         """Until the soonest due time; None when nothing is due ever."""

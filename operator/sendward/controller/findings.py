@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -72,6 +72,11 @@ class Patience:
     def settle(self, uid: str) -> None:
         """The subject is not pending."""
         self._since.pop(uid, None)
+
+    def sweep(self, present: Set[str]) -> None:
+        """Forget all subjects but these."""
+        for gone in self._since.keys() - present:
+            del self._since[gone]
 
     def left(self, uid: str, now: float) -> float:
         """Seconds for which a pending subject may keep its old condition; 0 when patience is over."""

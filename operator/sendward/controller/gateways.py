@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -81,7 +81,8 @@ class Gateways:
         # By namespace and uid: a Secret says itself whose it is, and is believed in its own namespace.
         self._held: dict[tuple[str, str], Held] = {}
         self._unfinished: dict[str, ObjectKey] = {}  # uids whose objects are being removed
-        self._removed: set[str] = set()  # uids whose objects are gone; a watch may show them once more
+        # Uids whose objects are gone, and how many sweeps ago; a watch may show them once more.
+        self._removed: dict[str, int] = {}
         self._policies: dict[str, tuple[str, dict[str, Any], tuple[tuple[Reason, str], ...]]] = {}
 
     def seen_tls(self, namespace: str, gateway_uid: str, annotations: dict[str, str]) -> None:
@@ -98,6 +99,17 @@ class Gateways:
     def lost_tls(self, namespace: str, gateway_uid: str) -> None:
         """The certificate Secret is gone or was changed."""
         self._held.pop((namespace, gateway_uid), None)
+
+    def sweep(self, present: Set[str]) -> None:
+        """Forget all gateways but these (uids). Of one that went, no watch shows anything any more when
+        this is called for the second time.
+        """
+        self._removed = {uid: 1 for uid, swept in self._removed.items() if not swept or uid in present}
+        for place in [place for place in self._held if place[1] not in present]:
+            del self._held[place]
+        for uid in self._policies.keys() - present:
+            del self._policies[uid]
+        self._broken &= present
 
     def declare(self, key: ObjectKey) -> None:
         """Declare the gateway's part of the document. Synchronous: part of the pass over everything."""
@@ -340,7 +352,7 @@ class Gateways:
 
     async def _remove_all(self, key: ObjectKey, uid: str) -> None:
         """Forgotten first, so that nothing is written again; a failure is taken up by the next call."""
-        self._removed.add(uid)
+        self._removed[uid] = 0
         self._unfinished[uid] = key
         self._documents.forget(uid)
         owned = [t for t in self._objects.owned_by(uid) if t.namespace == key.namespace]

@@ -142,8 +142,8 @@ class Hub:
                 self._detach(session)
                 session.stop("GatewayGone")
         if labels := self._labels.pop(gateway_uid, None):
-            for gauge in (metrics.GUARDS, metrics.OUT_OF_SYNC):
-                gauge.remove(*labels)
+            for metric in (metrics.GUARDS, metrics.OUT_OF_SYNC, metrics.REJECTIONS):
+                metric.remove(*labels)
 
     def guards(self, gateway_uid: str, part: str | None = None) -> dict[str, Guard]:
         """Every guard of a gateway that spoke to this leader and whose pod exists, by pod uid; with

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -26,6 +26,7 @@ from sendward.compile.credentials import Decision, Do, Facts, Pending, Phase
 from sendward.compile.objects import hand_over_secret
 from sendward.conditions import EventReason
 from sendward.controller.keystate import KeyState, to_destroy
+from sendward.controller.last_used import LastUsed
 from sendward.document import Key, Version
 from sendward.errors import Conflict, Forbidden, NotFound, Rejected, SendwardError, Unavailable
 from sendward.graph.effective import EffectiveKey
@@ -62,7 +63,7 @@ class KeySteps:
         # By key uid and namespace the version id in the hand-over Secret. A Secret says itself whose it
         # is, so it is believed for keys of its own namespace only.
         self._handed_over: dict[str, dict[str, str]] = {}
-        self._last_used: dict[tuple[str, str], datetime] = {}  # gateway uid, version id
+        self._last_used = LastUsed()
         self.heard_since = clock.now()  # from when on the guards report their usage here
         self.unverified: set[str] = set()  # doubtful keys, until Vault was asked and a pass saw the answer
 
@@ -122,8 +123,17 @@ class KeySteps:
 
     def used(self, gateway_uid: str, last: Mapping[str, int]) -> None:
         """Last use per version id, Unix seconds, as the guards of a gateway report it."""
-        for version_id, moment in last.items():
-            self._last_used[gateway_uid, version_id] = datetime.fromtimestamp(moment, UTC)
+        self._last_used.heard(gateway_uid, last)
+
+    def sweep(self, keys: Set[str], gateways: Set[str]) -> None:
+        """Forget all keys and gateways but these (uids), and versions that ended."""
+        gone = {uid for uid, state in self._states.items() if not state.busy} | self._handed_over.keys()
+        for uid in gone - keys:
+            self.forget(uid)
+        versions: set[str] = set()
+        for state in self._states.values():
+            versions.update(state.digests, state.loaded, [state.pending.id] if state.pending else ())
+        self._last_used.sweep(versions, gateways)
 
     def facts(
         self,
@@ -138,9 +148,9 @@ class KeySteps:
         """What `decide` needs. Guards are believed only for keys of their own `gateways`."""
         state = self.state(uid)
         last_used = {
-            version.id: max(times)
+            version.id: moment
             for version in status.versions
-            if (times := [t for g in gateways if (t := self._last_used.get((g, version.id))) is not None])
+            if (moment := self._last_used.of(version.id, gateways)) is not None
         }
         recorded = {version.id for version in status.versions}
         if state.pending is not None and state.pending.id in recorded:
@@ -150,6 +160,7 @@ class KeySteps:
         if not state.doubtful:
             self.unverified.discard(uid)
         known = recorded | {state.pending.id if state.pending else ""}
+        self._last_used.know(known)
         newest = rotation.newest_number(status)  # what is not above it ended, and left the status since
         return Facts(
             status=status,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -50,6 +51,12 @@ class Places:
         if not left:
             self._former.pop(key_uid, None)
 
+    def sweep(self, keys: Set[str]) -> set[str]:
+        """Forget all keys but these; uids of the accounts in whose entries these stand or stood."""
+        for gone in (self._now.keys() | self._former.keys()) - keys:
+            self.forget(gone)
+        return {place.account for place in self._now.values()}.union(*self._former.values())
+
     def forget(self, key_uid: str) -> None:
         """The key exists no more."""
         self._now.pop(key_uid, None)
@@ -72,6 +79,17 @@ class InForce:
                 pods = self._store.pods_of(found.namespace, found.name)
                 states.append(self._documents.account_state(found, place.account, pods, now))
         return worst(states)
+
+    def sweep(self, keys: Set[str], published: Set[str], now: datetime) -> None:
+        """Forget keys that are none of these, and accounts that neither are `published` nor have such
+        keys, once no guard that counts holds anything of them.
+        """
+        held = self._places.sweep(keys) | published
+        for found in self._documents:
+            pods = self._store.pods_of(found.namespace, found.name)
+            for account in found.order_of.keys() - held:
+                if self._documents.account_state(found, account, pods, now) in (Ack.ALL, Ack.NONE_EXPECTED):
+                    del found.order_of[account]
 
     def left(self, key_uid: str, now: datetime) -> State | None:
         """Of a key that moved: what is still to happen where it stood before; None for nothing."""

@@ -58,7 +58,7 @@ class Sidecars:
         """A pod of the gateway came, went or changed."""
         key = ObjectKey("MessagingGateway", namespace, gateway)
         present = bool(expected(self._store.pods_of(namespace, gateway), {}, None, _NEVER))
-        if self._any.get(key) != present:
+        if self._any.get(key, False) != present:
             self._any[key] = present
             self._dirty.mark(key)
         else:
@@ -66,6 +66,8 @@ class Sidecars:
         uid = self._view.gateway_uid(namespace, gateway)
         if uid is not None:
             self._dirty.release(uid)
+        if not present and not self._store.pods_of(namespace, gateway):
+            self._any.pop(key, None)
 
     def acknowledged(self, documents: Documents, gateway_uid: str) -> None:
         """The hub heard of a guard of the gateway."""

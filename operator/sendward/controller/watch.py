@@ -93,6 +93,7 @@ class Resources:
         record = self._store.get(key)
         if record is None or record.meta.uid != uid:
             return
+        self._dirty.forget(key)
         self._dirty.mark(key)  # while its references still stand
         self._store.delete(key, uid)
         self._dirty.mark(key)

@@ -61,6 +61,10 @@ class Group:
         records: Records = getattr(self, type_of[kind])
         return records
 
+    def uids(self, kind: str) -> set[str]:
+        """Those of all objects of a kind."""
+        return {record.meta.uid for record in self.of(kind).values()}
+
 
 class Store:
     """Not thread-safe: the event loop owns it."""
@@ -80,6 +84,10 @@ class Store:
     def groups(self) -> Iterator[tuple[str, Group]]:
         """All namespaces of which something was seen."""
         return iter(list(self._groups.items()))
+
+    def uids(self) -> set[str]:
+        """Those of all our objects."""
+        return {uid for group in self._groups.values() for kind in type_of for uid in group.uids(kind)}
 
     def get(self, key: ObjectKey) -> Record | None:
         """The record of an object, if it is there."""
@@ -127,6 +135,13 @@ class Store:
             self.delete(ghost)
         return ghosts
 
+    def sweep(self) -> None:
+        """Forget namespaces that are gone and of which nothing is left."""
+        for name in [name for name in self._groups if name not in self.namespaces]:
+            group = self._groups[name]
+            if not group.pods and not any(group.of(kind) for kind in type_of):
+                del self._groups[name]
+
     def set_pod(self, pod: Pod) -> bool:
         """Keep what was seen of a gateway pod."""
         pods = self.group(pod.namespace).pods
@@ -164,7 +179,13 @@ def _link(group: Group, record: Record) -> None:
 def _unlink(group: Group, record: Record) -> None:
     match record.item:
         case Resource(spec=APIKeySpec() as spec, meta=meta):
-            group.keys_of_account[spec.account].discard(meta.key.name)
+            _leave(group.keys_of_account, spec.account, meta.key.name)
         case Resource(spec=SenderAccountSpec() as spec, meta=meta):
             for gateway in spec.gateways:
-                group.accounts_of_gateway[gateway].discard(meta.key.name)
+                _leave(group.accounts_of_gateway, gateway, meta.key.name)
+
+
+def _leave(index: dict[str, set[str]], at: str, name: str) -> None:
+    index[at].discard(name)
+    if not index[at]:
+        del index[at]

@@ -33,7 +33,9 @@ class Atom(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """What is given, and why. `names`: of these objects only. `seldom`: verbs that minutes without a fault do not need."""
+    """What is given, and why. `names`: of these objects only. `seldom`: verbs that a few minutes without a
+    fault do not need.
+    """
 
     who: str
     where: str
