@@ -22,6 +22,7 @@ PPM: Final = 1_000_000  # a share is counted in millionths of a limit
 REPORT_SECONDS: Final = 1.0
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 MAX_COUNT: Final = 2**53  # exact in every reader of JSON, and within the range of a float
+MAX_FREED: Final = 4096  # subjects in one answer to shares
 MAX_ID: Final = 64  # characters of a uid or of the id of a key version
 
 Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
@@ -36,15 +37,24 @@ class Have(Struct, frozen=True):
     digest: str
 
 
-class Shares(Struct, frozen=True, tag=True):
+class Portions(Struct, frozen=True, omit_defaults=True):
+    """Tokens as parts of whole bursts, in millionths: of accounts and keys by uid, of all others."""
+
+    default: Count = 0
+    subjects: dict[Id, Count] = field(default_factory=dict)
+
+
+class Shares(Struct, frozen=True, tag=True, omit_defaults=True):
     """How much of each limit this guard may use, in millionths. Replaces the previous message.
 
     `subjects` maps the uid of an account or key to its share; all others have `default`.
+    `filled`: the tokens that come with what this message adds; the rest of it starts empty.
     """
 
     round: Count
     default: Count
     subjects: dict[Id, Count] = field(default_factory=dict)
+    filled: Portions = field(default_factory=Portions)
 
 
 class Hello(Struct, frozen=True, tag=True):
@@ -83,19 +93,22 @@ class Nack(Struct, frozen=True, tag=True):
     message: str
 
 
-class SharesAck(Struct, frozen=True, tag=True):
-    """The guard limits by these shares from now on."""
+class SharesAck(Struct, frozen=True, tag=True, omit_defaults=True):
+    """The guard limits by these shares from now on. `freed`: the tokens that it gave up."""
 
     round: int
+    freed: Portions = field(default_factory=Portions)
 
 
-class Report(Struct, frozen=True, tag=True):
+class Report(Struct, frozen=True, tag=True, omit_defaults=True):
     """Usage since the last report. `demand`: messages asked for (also refused ones) per account or
-    key uid. `last_used`: Unix seconds per key-version id.
+    key uid. `last_used`: Unix seconds per key-version id. `bursts`: of the subjects in `demand`, the
+    smallest burst of their limits; a share below one message of it lets nothing pass.
     """
 
     demand: dict[str, int]
     last_used: dict[str, int]
+    bursts: dict[str, int] = field(default_factory=dict)
 
 
 GuardMessage = Hello | Ack | Nack | SharesAck | Report

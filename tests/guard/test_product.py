@@ -10,7 +10,7 @@ import pytest
 
 from sendward import names
 from sendward.compile.envoy import files
-from sendward.protocol import PPM, Ack, Hello, Part, Shares
+from sendward.protocol import PPM, Ack, Hello, Part, Portions, Shares
 from sendward.resources.messaging_gateway import MessagingGatewaySpec
 from tests.fakes.hub import write_certificate
 from tests.guard import builders
@@ -61,7 +61,7 @@ async def test_the_products_configuration_serves_and_certificates_count_for_read
     certificate = write_certificate(pod.path(names.PATH_TLS))
     trust = ssl.create_default_context(cafile=certificate)
     await pod.hub.wait_for(Hello)
-    await pod.hub.send(Shares(round=1, default=PPM))
+    await pod.hub.send(Shares(round=1, default=PPM, filled=Portions(PPM)))
     account = builders.account("acme", builders.key("one"))
     await pod.hub.send(Part(builders.sealed(builders.shard(account), 1)))
     await pod.hub.send(Part(compiled(pod)))
@@ -84,7 +84,7 @@ async def test_the_products_configuration_serves_and_certificates_count_for_read
 
 async def test_without_a_certificate_the_pod_is_not_ready(pod: Harness) -> None:
     await pod.hub.wait_for(Hello)
-    await pod.hub.send(Shares(round=1, default=PPM))
+    await pod.hub.send(Shares(round=1, default=PPM, filled=Portions(PPM)))
     await pod.hub.send(Part(builders.sealed(builders.shard(), 1)))
     await pod.hub.send(Part(compiled(pod)))
     await pod.hub.wait_for(Ack, lambda ack: ack.part == "gateway")

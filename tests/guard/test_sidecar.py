@@ -12,7 +12,7 @@ from yarl import URL
 
 from sendward import names
 from sendward.document import Limit, Shard
-from sendward.protocol import PPM, Ack, Hello, Nack, Part, Report, Shares, SharesAck
+from sendward.protocol import PPM, Ack, Hello, Nack, Part, Portions, Report, Shares, SharesAck
 from tests.guard import builders
 from tests.guard.harness import Harness, eventually
 
@@ -47,7 +47,7 @@ async def give(pod: Harness, shard: Shard, **gateway: object) -> None:
     await pod.hub.send(Part(builders.sealed(shard, 1)))
     await pod.hub.wait_for(Ack, lambda ack: ack.part == "gateway")
     await pod.hub.wait_for(Ack, lambda ack: ack.part == "0")
-    await pod.hub.send(Shares(round=1, default=PPM))
+    await pod.hub.send(Shares(round=1, default=PPM, filled=Portions(PPM)))
     await pod.hub.wait_for(SharesAck)
     await eventually(pod.ready, "readiness")
 
@@ -189,7 +189,7 @@ async def test_listening_beside_loopback_is_not_ready(pod: Harness) -> None:
     content = builders.gateway(
         envoy=pod.files(), application_port=server.sockets[0].getsockname()[1], shards=1
     )
-    await pod.hub.send(Shares(round=1, default=PPM))
+    await pod.hub.send(Shares(round=1, default=PPM, filled=Portions(PPM)))
     await pod.hub.send(Part(builders.sealed(one_account(), 1)))
     await pod.hub.send(Part(builders.sealed(content, 1)))
     await pod.hub.wait_for(Ack, lambda ack: ack.part == "gateway")

@@ -44,7 +44,7 @@ class Hub:
     """One per process. `is_serving`: this process leads and its view of the cluster is complete.
 
     Callbacks run in the event loop and return at once:
-    `on_change(gateway uid)`: acknowledgements, refusals or connections changed.
+    `on_change(gateway uid, part)`: a guard acknowledged or refused a part; "": connections changed.
     `on_epoch(seen)`: a guard has seen an epoch above the published ones: move above it.
     `on_ahead(gateway uid, part, (epoch, revision))`: a guard has something newer than what is
     published; seal the part anew above that order.
@@ -58,7 +58,7 @@ class Hub:
         *,
         is_serving: Callable[[], bool],
         epoch: Callable[[], int],
-        on_change: Callable[[str], None],
+        on_change: Callable[[str, str], None],
         on_epoch: Callable[[int], None],
         on_ahead: Callable[[str, str, Order], None],
     ) -> None:
@@ -127,7 +127,7 @@ class Hub:
     def publish(self, gateway_uid: str, envelopes: Mapping[str, Envelope]) -> None:
         """Current envelopes by part; parts that are not named stay as they are. Streams at once."""
         state = self._state(gateway_uid)
-        if not state.publish(envelopes, self._view.pods(gateway_uid)):
+        if not state.publish(envelopes, self._view.pods(gateway_uid), self._epoch()):
             return
         for session in self._sessions.values():
             if session.peer.gateway_uid == gateway_uid:
@@ -183,7 +183,7 @@ class Hub:
         self._report_ahead(state, session)
         state.shares.retarget()
         self._nudge.set()
-        self._on_change(session.peer.gateway_uid)
+        self._on_change(session.peer.gateway_uid, "")
 
     def on_message(self, session: Session, message: GuardMessage) -> None:
         uid, gateway_uid = session.peer.pod.uid, session.peer.gateway_uid
@@ -196,18 +196,19 @@ class Hub:
             case Ack():
                 state.acknowledge(uid, message)
                 self._report_ahead(state, session)
-                self._on_change(gateway_uid)
+                self._on_change(gateway_uid, message.part)
             case Nack():
                 state.refuse(uid, message)
                 metrics.REJECTIONS.labels(session.peer.pod.namespace, session.peer.pod.gateway).inc()
-                self._on_change(gateway_uid)
+                self._on_change(gateway_uid, message.part)
             case SharesAck():
-                state.shares.acknowledge(uid, message.round)
+                state.shares.acknowledge(uid, message.round, message.freed)
                 if uid in self._outbox and self._outbox[uid][0].round == message.round:
                     del self._outbox[uid]
                 self._nudge.set()
             case Report():
-                state.report(uid, message, now, self._clock.monotonic())
+                if state.report(uid, message, now, self._clock.monotonic()):
+                    self._nudge.set()
 
     def on_end(self, session: Session) -> None:
         self._detach(session)
@@ -225,7 +226,7 @@ class Hub:
             state.disconnect(uid, self._clock.now())
             state.shares.retarget()
             self._nudge.set()
-            self._on_change(gateway_uid)
+            self._on_change(gateway_uid, "")
 
     def _report_ahead(self, state: GatewayState, session: Session) -> None:
         if session.greeted:
@@ -285,7 +286,7 @@ class Hub:
             else:
                 self.pod_gone(known.uid)
         if state.sweep(present, self._view.stale_after(gateway_uid), self.serving_since, now):
-            self._on_change(gateway_uid)
+            self._on_change(gateway_uid, "")
         state.shares.retarget()
         for uid in state.records:
             sent = self._outbox.get(uid)

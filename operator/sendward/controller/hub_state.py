@@ -62,13 +62,17 @@ class GatewayState:
         self.last_used: dict[str, int] = {}
         self._unmet: dict[str, Pod] = {}  # may hold shares of an earlier leader
 
-    def publish(self, envelopes: Mapping[str, Envelope], pods: Iterable[Pod]) -> bool:
-        """Merge; True when something changed. `pods` of the gateway matter the first time."""
+    def publish(self, envelopes: Mapping[str, Envelope], pods: Iterable[Pod], epoch: int = 0) -> bool:
+        """Merge; True when something changed. `pods` of the gateway matter the first time, and whether
+        an earlier leader than that of `epoch` has sealed anything.
+        """
         if envelopes and not self.published:
             # A pod that never was Ready was not given a share by anybody.
             found = {pod.uid: pod for pod in pods if pod.ready or pod.terminating}
             self._unmet = {uid: pod for uid, pod in found.items() if uid not in self.records}
             self.shares.expect(self._unmet)
+            if not found and all(envelope.epoch == epoch for envelope in envelopes.values()):
+                self.shares.begin()
         changed = False
         for part, envelope in envelopes.items():
             before = self.published.get(part)
@@ -115,14 +119,15 @@ class GatewayState:
             message = nack.message[:_MAX_MESSAGE] or "no reason given"
             self.records[pod_uid].refused[nack.part] = (order, message)
 
-    def report(self, pod_uid: str, report: Report, now: datetime, monotonic: float) -> None:
-        """Demand for the shares; last use, never in the future."""
-        self.shares.report(pod_uid, report.demand, monotonic)
+    def report(self, pod_uid: str, report: Report, now: datetime, monotonic: float) -> bool:
+        """Demand for the shares; last use, never in the future. True when there is a new demand."""
+        changed = self.shares.report(pod_uid, report.demand, monotonic, report.bursts)
         latest = int(now.timestamp())
         for version, seconds in report.last_used.items():
             known = version in self.last_used
             if len(version) <= MAX_ID and (known or len(self.last_used) < _MAX_LAST_USED):
                 self.last_used[version] = max(self.last_used.get(version, 0), min(seconds, latest))
+        return changed
 
     def next_part(self, pod_uid: str, sent: Mapping[str, Order]) -> str | None:
         """A part to send to a guard that was sent `sent` on this connection."""

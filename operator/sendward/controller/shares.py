@@ -6,6 +6,10 @@ what it acknowledged and what is on the way to it. A guard is given no more than
 all others leave free, so decreases go out first and increases follow as they are acknowledged; a
 guard that is cut off keeps its bound until its pod is gone.
 
+Tokens move with the shares: what a guard gives up for a decrease is kept (`_pool`), and comes with
+the next increase. A share whose tokens are not known to be there comes without: so the bursts of all
+guards add up to at most the whole burst as well, whoever joins, leaves or restarts.
+
 A leader that takes over does not know what its predecessor gave away; guards tell it in their
 Hello. Until all of them have, what is missing to the whole limit counts as given to the others.
 """
@@ -16,13 +20,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from sendward.protocol import MAX_COUNT, MAX_ID, PPM, Shares
+from sendward.protocol import MAX_COUNT, MAX_FREED, MAX_ID, PPM, Portions, Shares
 
 IDLE_SECONDS: Final = 10.0  # without demand for this long, a subject has the equal default
 MAX_SUBJECTS: Final = 2048  # the busiest subjects of a gateway follow demand, the others are split equally
 _MAX_CLAIMED: Final = 2 * MAX_SUBJECTS  # subjects that a guard may name in its Hello
 _MAX_ROUND: Final = MAX_COUNT // 2  # that a guard may move us to: what follows stays below MAX_COUNT
-_FLOOR: Final = 5  # a guard without demand keeps 1/5 of an equal share, for first messages
+_IDLE_PART: Final = 10  # guards without demand together keep at most 1/10, for first messages
+_CLEARLY: Final = 2  # times as much demand: who has a share that not all can have keeps it until then
+_NOISE: Final = 0.5  # messages a second
+_SMALLEST_BURST: Final = 1  # of a limit of which no guard has told the burst
 _CALM: Final = 10  # a share within 1/10 of its target stays: demand jitters
 
 
@@ -38,6 +45,7 @@ class Table:
 
 
 _NOTHING: Final = Table()
+_NO_SHARES: Final[Mapping[str, int]] = {}
 
 
 @dataclass(slots=True)
@@ -48,6 +56,7 @@ class _Guard:
     informed: bool = False  # it limits by shares of ours, and not by its own guess
     demand: dict[str, float] = field(default_factory=dict)  # messages a second, smoothed
     asked: dict[str, float] = field(default_factory=dict)  # when there was demand, monotonic seconds
+    bursts: dict[str, int] = field(default_factory=dict)  # of what there is demand for
 
 
 class GatewayShares:
@@ -60,6 +69,7 @@ class GatewayShares:
         self._splits: dict[str, dict[str, int]] = {}  # subject to guard to share
         self._default = 0
         self._round = 0
+        self._pool = _NOTHING  # tokens of what nobody holds, as parts of whole bursts
 
     @property
     def guards(self) -> frozenset[str]:
@@ -69,6 +79,11 @@ class GatewayShares:
     def expect(self, unknown: Iterable[str]) -> None:
         """Pods whose guards may hold shares of an earlier leader; those we met already have told."""
         self._unknown |= set(unknown) - self._guards.keys()
+
+    def begin(self) -> None:
+        """The gateway is new: nobody can have used anything yet, so the first shares come filled."""
+        if not self._unknown and all(state.bound == _NOTHING for state in self._guards.values()):
+            self._pool = Table(PPM)
 
     def connect(self, guard: str, current: Shares | None) -> None:
         """A guard said Hello and by which shares it limits."""
@@ -90,8 +105,8 @@ class GatewayShares:
         if state := self._guards.get(guard):
             state.connected = False
             state.sent = None
-            state.demand.clear()
-            state.asked.clear()
+            for told in (state.demand, state.asked, state.bursts):
+                told.clear()
 
     def expire(self, guard: str) -> None:
         """Cut off for so long that it refuses everything: its share is free."""
@@ -105,22 +120,34 @@ class GatewayShares:
         self._unknown.discard(guard)
         self._guards.pop(guard, None)
 
-    def acknowledge(self, guard: str, round_number: int) -> None:
-        """It limits by that message from now on; an answer to another message says nothing."""
+    def acknowledge(self, guard: str, round_number: int, freed: Portions | None = None) -> None:
+        """It limits by that message from now on; an answer to another message says nothing.
+
+        `freed`: the tokens that it gave up, believed up to the share that it gave up.
+        """
         state = self._guards.get(guard)
         if state and state.sent and state.sent[0] == round_number:
-            state.bound = state.sent[1]
-            state.sent = None
+            before, state.bound, state.sent = state.bound, state.sent[1], None
+            if freed and len(freed.subjects) <= MAX_FREED:
+                self._pool = _combine((self._pool, _released(before, state.bound, freed)))
 
-    def report(self, guard: str, demand: Mapping[str, int], now: float) -> None:
-        """Messages asked for since the last report, about a second ago; `now` is monotonic."""
+    def report(
+        self, guard: str, demand: Mapping[str, int], now: float, bursts: Mapping[str, int] | None = None
+    ) -> bool:
+        """Messages asked for since the last report, about a second ago; `now` is monotonic.
+
+        `bursts`: the smallest burst of the limits of each subject in `demand`. Shares follow a demand that
+        begins or ends at once: True when there is one.
+        """
         state = self._guards.get(guard)
         if state is None or not state.connected:
-            return
+            return False
+        before = set(state.demand)
         for subject in list(state.demand):
             state.demand[subject] /= 2
             if now - state.asked[subject] >= IDLE_SECONDS:
                 del state.demand[subject], state.asked[subject]
+                state.bursts.pop(subject, None)
         for subject, count in demand.items():
             if count <= 0 or (subject not in state.demand and len(state.demand) >= MAX_SUBJECTS):
                 continue
@@ -129,32 +156,53 @@ class GatewayShares:
             # A first report counts whole, so that shares move within a second.
             state.demand[subject] = state.demand[subject] + count / 2 if subject in state.demand else count
             state.asked[subject] = now
+            if bursts and 1 <= bursts.get(subject, 0) <= MAX_COUNT:
+                state.bursts[subject] = bursts[subject]
+        moved = state.demand.keys() - before
+        moved |= {s for s in before - demand.keys() if state.demand.get(s, 0) >= _NOISE}
+        if len(self._splits.keys() | moved) > MAX_SUBJECTS:
+            return False  # the busiest of them are looked for each second
+        self._aim(moved)
+        return bool(moved)
 
     def retarget(self) -> None:
         """Aim at shares that follow the demand; each second, and when a guard came or went."""
-        connected = sorted(uid for uid, state in self._guards.items() if state.connected)
+        connected = self._connected()
         if not connected:
             self._splits = {}
             return
-        reserved = _combine(
-            [state.bound for state in self._guards.values() if not state.connected] + [self._missing()]
-        )
+        reserved = self._reserved()
         self._default = max(PPM - reserved.default, 0) // len(connected)
-        busy = self._busiest(connected)
-        splits: dict[str, dict[str, int]] = {}
-        for subject in busy | set(reserved.subjects):
+        wanted = self._busiest(connected) | set(reserved.subjects)
+        self._splits = {subject: split for subject, split in self._splits.items() if subject in wanted}
+        self._aim(wanted)
+
+    def _connected(self) -> list[str]:
+        return sorted(uid for uid, state in self._guards.items() if state.connected)
+
+    def _reserved(self) -> Table:
+        """What guards that are cut off, or that we have not met yet, may hold."""
+        away = [state.bound for state in self._guards.values() if not state.connected]
+        return _combine([*away, self._missing()])
+
+    def _aim(self, subjects: Iterable[str]) -> None:
+        """Aim at shares of these subjects that follow their demand."""
+        connected, reserved = self._connected(), self._reserved()
+        for subject in subjects:
             capacity = max(PPM - reserved.of(subject), 0)
             demand = {uid: self._guards[uid].demand.get(subject, 0.0) for uid in connected}
-            target = split(capacity, demand)
+            # The largest that any tells: no guard can make it seem that there is nothing to split.
+            bursts = [self._guards[uid].bursts.get(subject, 0) for uid in connected]
             before = self._splits.get(subject, {})
-            splits[subject] = before if _is_calm(before, target, capacity) else target
-        self._splits = splits
+            target = split(capacity, demand, max(*bursts, _SMALLEST_BURST), before)
+            self._splits[subject] = before if _is_calm(before, target, demand, capacity) else target
 
     def due(self) -> dict[str, Shares]:
         """What to send now, by guard. Each message counts as on its way from here on."""
         total = _combine([state.bound for state in self._guards.values()] + [self._missing()])
+        self._pool = _clamped(self._pool, total)
         sums = dict(total.subjects)
-        for subject in self._splits:
+        for subject in (*self._splits, *self._pool.subjects):
             sums.setdefault(subject, total.default)
         default_sum = total.default
         messages: dict[str, Shares] = {}
@@ -174,8 +222,24 @@ class GatewayShares:
             default_sum += state.bound.default - bound.default
             for s in sums:
                 sums[s] += state.bound.of(s) - bound.of(s)
-            messages[uid] = Shares(self._round, wanted.default, dict(wanted.subjects))
+            filled = self._fill(bound, wanted, sums)
+            messages[uid] = Shares(self._round, wanted.default, dict(wanted.subjects), filled)
         return messages
+
+    def _fill(self, bound: Table, wanted: Table, subjects: Iterable[str]) -> Portions:
+        """Take tokens for what is added to `bound` from the pool."""
+        pool = self._pool
+
+        def part(kept: int, before: int, after: int) -> int:
+            return max(min(kept, after - before), 0)
+
+        default = part(pool.default, bound.default, wanted.default)
+        parts = {s: part(pool.of(s), bound.of(s), wanted.of(s)) for s in subjects}
+        left = {s: pool.of(s) - parts[s] for s in parts}
+        self._pool = Table(
+            pool.default - default, {s: rest for s, rest in left.items() if rest != pool.default - default}
+        )
+        return Portions(default, {s: tokens for s, tokens in parts.items() if tokens != default})
 
     def _target(self, guard: str, subject: str) -> int:
         found = self._splits.get(subject)
@@ -208,23 +272,47 @@ class GatewayShares:
         return Table(max(PPM - found.default, 0), rest)
 
 
-def split(capacity: int, demand: Mapping[str, float]) -> dict[str, int]:
-    """Shares of `capacity` by demand, with a floor for everybody; equal ones without any demand."""
-    total = sum(demand.values())
-    if not total:
+def split(
+    capacity: int, demand: Mapping[str, float], burst: int, before: Mapping[str, int] = _NO_SHARES
+) -> dict[str, int]:
+    """Shares of `capacity` by demand; equal ones without any demand.
+
+    A share below one message of `burst` lets nothing pass, so there is none: when the burst is too
+    small for everybody, the guards with the most demand have it, and keep it (`before`) until others
+    have clearly more. A guard without demand keeps one message's worth, as long as that is little.
+    """
+    message = -(-PPM // burst)
+
+    def order(uid: str) -> tuple[float, str]:
+        has_it = before.get(uid, 0) >= message
+        return -(_CLEARLY * (demand[uid] + _NOISE) if has_it else demand[uid]), uid
+
+    busy = sorted((uid for uid, rate in demand.items() if rate > 0), key=order)
+    if not busy:
         return dict.fromkeys(demand, capacity // len(demand))
-    floor = capacity // (_FLOOR * len(demand))
-    rest = capacity - floor * len(demand)
-    return {guard: floor + int(rest * rate / total) for guard, rate in demand.items()}
+    idle = len(demand) - len(busy)
+    floor = message if message * idle * _IDLE_PART <= capacity else 0
+    rest = capacity - floor * idle
+    served = busy[: max(rest // message, 1)]
+    base = message if message * len(served) <= rest else 0
+    spread = rest - base * len(served)
+    total = sum(demand[uid] for uid in served)
+    shares = {uid: 0 if demand[uid] > 0 else floor for uid in demand}
+    return shares | {uid: base + int(spread * (demand[uid] / total)) for uid in served}
 
 
-def _is_calm(before: Mapping[str, int], target: Mapping[str, int], capacity: int) -> bool:
-    """The same guards, the same capacity, and no share off by much."""
+def _is_calm(
+    before: Mapping[str, int], target: Mapping[str, int], demand: Mapping[str, float], capacity: int
+) -> bool:
+    """The same guards, the same capacity, and no share off by much; one without demand, by nothing."""
     if before.keys() != target.keys() or sum(before.values()) > capacity:
         return False
     if capacity - sum(before.values()) > len(before):  # more than rounding: there is more to give
         return False
-    return all(abs(before[uid] - share) * _CALM <= share for uid, share in target.items())
+    return all(
+        before[uid] == share or (demand[uid] > 0 and abs(before[uid] - share) * _CALM <= share)
+        for uid, share in target.items()
+    )
 
 
 def _free(total: int, own: int) -> int:
@@ -260,3 +348,24 @@ def _upper(one: Table, other: Table) -> Table:
     """The larger share for every subject."""
     subjects = {s: max(one.of(s), other.of(s)) for s in {*one.subjects, *other.subjects}}
     return Table(max(one.default, other.default), subjects)
+
+
+def _released(before: Table, after: Table, freed: Portions) -> Table:
+    """What was freed, up to the share that was given up."""
+    told = Table(freed.default, freed.subjects)
+
+    def part(tokens: int, old: int, new: int) -> int:
+        return max(min(tokens, old - new), 0)
+
+    subjects = {*freed.subjects, *before.subjects, *after.subjects}
+    return Table(
+        part(told.default, before.default, after.default),
+        {s: part(told.of(s), before.of(s), after.of(s)) for s in subjects},
+    )
+
+
+def _clamped(pool: Table, total: Table) -> Table:
+    """Never more tokens than there are shares that nobody holds."""
+    default = min(pool.default, _free(total.default, 0))
+    subjects = {s: min(pool.of(s), _free(total.of(s), 0)) for s in {*pool.subjects, *total.subjects}}
+    return Table(default, {s: part for s, part in subjects.items() if part != default})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -19,10 +20,12 @@ from sendward.document import DocumentError, Envelope, Gateway
 from sendward.guard.contact import Contact
 from sendward.guard.decide import State
 from sendward.guard.envoy import Proxy
+from sendward.guard.holding import Holding
+from sendward.guard.limiter import NO_TOKENS
 from sendward.guard.metrics import Metrics
 from sendward.guard.policy import GatewayView, gateway_view
 from sendward.guard.store import Store
-from sendward.protocol import PPM, Ack, Nack, Shares
+from sendward.protocol import PPM, Ack, Nack, Portions, Shares
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +42,17 @@ class _Pending:
 class Enforcer:
     """The one writer of the policy and of the limiter's shares."""
 
-    def __init__(self, state: State, store: Store, proxy: Proxy, metrics: Metrics, contact: Contact) -> None:
+    def __init__(
+        self,
+        state: State,
+        store: Store,
+        proxy: Proxy,
+        metrics: Metrics,
+        contact: Contact,
+        holding: Holding,
+    ) -> None:
         self._contact = contact
+        self._holding = holding
         self._state = state
         self.store = store
         self._proxy = proxy
@@ -50,6 +62,9 @@ class Enforcer:
         self._pending: _Pending | None = None
         self.gateway: Gateway | None = None  # the part that is in force
         self.shares: Shares | None = None  # the hub's last ones; None: this guard's own guess
+        self._guess = 0
+        if holding.shares is not None:
+            self.set_shares(holding.shares)
 
     async def offer(self, raw: bytes) -> Ack | Nack | None:
         """Put a part in force if it is genuine and newer; acknowledged when it is enforced.
@@ -171,13 +186,43 @@ class Enforcer:
     def _prepare(self, gateway: Gateway, view: GatewayView) -> None:
         if gateway.deleted:
             self._state.policy.set_gateway(view)
-        if self.shares is None:
-            self._state.limiter.set_shares(time.monotonic_ns(), PPM // (gateway.pods + 1), {})
 
-    def set_shares(self, shares: Shares) -> None:
-        """Limit by the hub's shares from now on."""
-        self._state.limiter.set_shares(time.monotonic_ns(), shares.default, shares.subjects)
-        self.shares = shares
+    @property
+    def limits_known(self) -> bool:
+        """Whether there is a share to limit by; without one, whatever has a limit is refused."""
+        return self.shares is not None or self._guess > 0
+
+    def set_shares(self, shares: Shares) -> Portions:
+        """Limit by the hub's shares from now on; returns the tokens that were given up."""
+        freed = self._state.limiter.set_shares(
+            time.monotonic_ns(), shares.default, shares.subjects, shares.filled
+        )
+        self.shares = Shares(shares.round, shares.default, shares.subjects)
+        self._holding.keep(self.shares)
+        return freed
+
+    def guess_share(self) -> None:
+        """Limit by a careful guess while no hub says more. Nothing happens once one did.
+
+        Its bucket starts full in a fresh pod only: whoever ends the guard again and again gains nothing.
+        """
+        if self.shares is not None or self.gateway is None:
+            return
+        guess = PPM // (self.gateway.pods + 1)
+        if guess != self._guess:
+            filled = Portions(guess) if self._guess == 0 and self._holding.fresh else NO_TOKENS
+            self._state.limiter.set_shares(time.monotonic_ns(), guess, {}, filled)
+            self._guess = guess
+
+    def give_up_shares(self) -> None:
+        """Cut off for so long that the hub gives our shares to others: wait for new ones."""
+        if self.shares is not None and (self.shares.default or self.shares.subjects):
+            self.set_shares(Shares(self.shares.round, 0))
+
+    def bursts(self, uids: Iterable[str]) -> dict[str, int]:
+        """The smallest burst of the limits of each account or key that has any."""
+        found = ((uid, self._state.limiter.burst(uid)) for uid in uids)
+        return {uid: burst for uid, burst in found if burst is not None}
 
     async def _persist(self, envelope: Envelope) -> None:
         try:

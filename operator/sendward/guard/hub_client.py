@@ -10,7 +10,6 @@ import asyncio
 import random
 import socket
 import ssl
-import time
 from collections.abc import Coroutine
 from typing import Any, Final
 
@@ -70,7 +69,6 @@ class HubClient:
         self._contact = contact
         self._tasks: set[asyncio.Task[None]] = set()
         self.connected = False
-        self.connected_since = 0.0  # monotonic seconds, while connected
 
     async def run(self) -> None:
         """Connect, and again whenever the stream ends."""
@@ -141,7 +139,6 @@ class HubClient:
         await _send(stream, hello)
         self._contact.heard()
         self.connected = True
-        self.connected_since = time.monotonic()
         reporter = asyncio.create_task(self._report(stream))
         try:
             await self._receive(stream)
@@ -170,8 +167,8 @@ class HubClient:
                 # A task: the gateway's part waits for Envoy, and shards must not wait for it.
                 self._spawn(self._take(stream, message.envelope))
             case Shares():
-                self._enforcer.set_shares(message)
-                await _send(stream, SharesAck(message.round))
+                freed = self._enforcer.set_shares(message)
+                await _send(stream, SharesAck(message.round, freed))
 
     async def _take(self, stream: aiohttp.ClientWebSocketResponse, raw: bytes) -> None:
         answer = await self._enforcer.offer(raw)
@@ -191,7 +188,9 @@ class HubClient:
             await asyncio.sleep(protocol.REPORT_SECONDS)
             report = self._usage.take()
             try:
-                await _send(stream, report)
+                await _send(
+                    stream, msgspec.structs.replace(report, bursts=self._enforcer.bursts(report.demand))
+                )
                 await stream.ping()
             except (OSError, aiohttp.ClientError):
                 self._usage.put_back(report)

@@ -3,7 +3,8 @@
 A limit admits at most `burst + rate * w` messages in any window `w`. A guard uses a share of it, in
 millionths: its rate is that part of the rate, its capacity that part of the burst, rounded down.
 Shares that sum to at most one million therefore never admit more than the limit, also while they
-move between guards (decreases first), because a changed share never adds tokens.
+move between guards (decreases first): an added share comes with the tokens that another guard gave
+up for it, and with none otherwise.
 
 One token is `period * 10**9 * PPM` units, so that a nanosecond earns the integer `messages * share`.
 """
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sendward.document import Limit
-from sendward.protocol import PPM
+from sendward.protocol import MAX_FREED, PPM, Portions
 
 _SECOND: Final = 1_000_000_000
 _RETRY_UNKNOWN: Final = 1  # seconds; when no waiting alone admits, a larger share may
@@ -37,6 +38,7 @@ class Admission:
 
 
 ADMITTED: Final = Admission()
+NO_TOKENS: Final = Portions()
 
 
 def fill_time(limit: Limit) -> int:
@@ -57,6 +59,14 @@ class _Bucket:
         self.tokens = min(tokens, self.capacity)
         self.last = now
 
+    def portion(self, part: int) -> int:
+        """Tokens for this part of the whole burst, in millionths; exact, since a token is a multiple."""
+        return self.limit.burst * part * (self.unit // PPM)
+
+    def held(self) -> int:
+        """The part of the whole burst that is there, in millionths, rounded down."""
+        return self.tokens * PPM // (self.limit.burst * self.unit)
+
     def settle(self, now: int) -> None:
         elapsed = now - self.last
         if elapsed > 0:
@@ -75,25 +85,25 @@ class _Bucket:
 class _Level:
     """How full buckets that do not exist yet are: full at share `low` at time `since`, then refilled."""
 
-    share: int
-    low: int
-    since: int
+    share: int = 0
+    low: int = 0
+    since: int = 0
 
-    def change(self, share: int, now: int, horizon: int) -> None:
+    def settle(self, now: int, horizon: int) -> None:
+        if now - self.since >= horizon:
+            self.low = self.share  # any bucket had time to fill
+
+    def change(self, share: int, freed: int, filled: int, now: int) -> None:
         if share > self.share:
-            if now - self.since >= horizon:
-                self.low = self.share  # any bucket had time to fill
             self.since = now
-        self.low = min(self.low, share)
+        self.low = min(self.low - freed + filled, share)
         self.share = share
 
     def bucket(self, limit: Limit, now: int) -> _Bucket:
         unit = limit.period * _SECOND * PPM
-        tokens = limit.burst * self.low // PPM * unit
+        tokens = limit.burst * self.low * (unit // PPM)
         if self.low < self.share:
             tokens += max(0, now - self.since) * limit.messages * self.share
-        else:
-            tokens = limit.burst * unit
         return _Bucket(limit, self.share, tokens, now)
 
 
@@ -131,13 +141,29 @@ class _Subject:
                 return position
         return index if index < len(old) and index not in taken else None
 
-    def change(self, share: int, now: int, horizon: int) -> None:
-        if share == self.level.share:
-            return
-        self.level.change(share, now, horizon)
+    def change(self, share: int, filled: int, now: int, horizon: int) -> int:
+        """Limit by another share. A smaller one gives up tokens in proportion: that part is returned.
+
+        Only what every bucket can give counts, since one number says it for all of them.
+        """
+        level = self.level
+        if share == level.share:
+            return 0
+        level.settle(now, horizon)
+        freed = 0
+        if share < level.share:
+            held = level.low
+            for bucket in self.buckets:
+                bucket.settle(now)
+                held = min(held, bucket.held())
+            freed = held * (level.share - share) // level.share
+            filled = 0
+        level.change(share, freed, filled, now)
         for index, bucket in enumerate(self.buckets):
             bucket.settle(now)
-            self.buckets[index] = _Bucket(bucket.limit, share, bucket.tokens, now)
+            tokens = bucket.tokens + bucket.portion(filled - freed)
+            self.buckets[index] = _Bucket(bucket.limit, share, tokens, now)
+        return freed
 
     def full(self, now: int) -> bool:
         for bucket in self.buckets:
@@ -150,8 +176,7 @@ class Limiter:
 
     def __init__(self) -> None:
         self._subjects: dict[str, _Subject] = {}
-        self._default = _Level(0, 0, 0)
-        self._started = False
+        self._default = _Level()
         self._horizon = 0
 
     def __len__(self) -> int:
@@ -161,18 +186,30 @@ class Limiter:
         """Limits with this `fill_time` may come: shares settle no faster than that."""
         self._horizon = max(self._horizon, fill)
 
-    def set_shares(self, now: int, default: int, subjects: Mapping[str, int]) -> None:
-        """Replace all shares. The first ones ever come with full buckets, later ones add no token."""
-        if not self._started:
-            self._default = _Level(default, default, now)
-            self._started = True
+    def burst(self, uid: str) -> int | None:
+        """The smallest burst among the limits of an account or key, if it has a counter."""
+        subject = self._subjects.get(uid)
+        return min((limit.burst for limit in subject.limits), default=None) if subject else None
+
+    def set_shares(
+        self, now: int, default: int, subjects: Mapping[str, int], filled: Portions = NO_TOKENS
+    ) -> Portions:
+        """Replace all shares; returns the tokens that were given up, as parts of the whole burst.
+
+        `filled`: the tokens that come with what is added; none by default.
+        """
         before = self._default
         for uid in subjects.keys() - self._subjects.keys():
             self._subjects[uid] = _Subject(_Level(before.share, before.low, before.since))
-        for uid, subject in self._subjects.items():
-            subject.change(subjects.get(uid, default), now, self._horizon)
-        if default != before.share:
-            before.change(default, now, self._horizon)
+        freed = {
+            uid: subject.change(
+                subjects.get(uid, default), filled.subjects.get(uid, filled.default), now, self._horizon
+            )
+            for uid, subject in self._subjects.items()
+        }
+        # What no counter exists for changes as a subject without buckets does.
+        others = _Subject(before).change(default, filled.default, now, self._horizon)
+        return _bounded(others, {uid: part for uid, part in freed.items() if part != others})
 
     def admit(
         self, now: int, wanted: Sequence[tuple[str, Limits]], cost: int, *, audit: bool = False
@@ -226,3 +263,10 @@ class Limiter:
         ]
         for uid in idle:
             del self._subjects[uid]
+
+
+def _bounded(default: int, subjects: dict[str, int]) -> Portions:
+    """Never more than what is there, however many subjects there are."""
+    if len(subjects) <= MAX_FREED:
+        return Portions(default, subjects)
+    return Portions(min(default, *subjects.values()))

@@ -21,6 +21,7 @@ from sendward.guard.contact import Contact
 from sendward.guard.decide import State
 from sendward.guard.enforcer import Enforcer
 from sendward.guard.envoy import Proxy, ipv6_enabled
+from sendward.guard.holding import Holding
 from sendward.guard.hub_client import HubClient
 from sendward.guard.limiter import Limiter
 from sendward.guard.metrics import Metrics
@@ -33,7 +34,7 @@ from sendward.guard.usage import Usage
 
 _TICK_SECONDS: Final = 1.0
 _SWEEP_TICKS: Final = 60  # forgotten counters, and memory kept on disk
-_SHARES_SECONDS: Final = 3.0
+_SHARES_SECONDS: Final = 3.0  # after the start: a hub whose other guards hold everything has none to give
 _DRAIN_SECONDS: Final = 25.0  # Envoy ends first; below the default grace period
 _DRAIN_POLL_SECONDS: Final = 0.2
 _EXIT_USAGE: Final = 2
@@ -53,7 +54,9 @@ class Guard:
         self.contact = Contact(self.store.memory, SystemClock())
         self.proxy = Proxy(config)
         self.metrics = Metrics(config.namespace)
-        self.enforcer = Enforcer(self.state, self.store, self.proxy, self.metrics, self.contact)
+        holding = Holding(config.path(names.PATH_RUN))
+        self.enforcer = Enforcer(self.state, self.store, self.proxy, self.metrics, self.contact, holding)
+        self._started = time.monotonic()
         usage = Usage()
         self.server = AuthServer(Judge(self.state, usage, self.metrics), config.path(names.PATH_GUARD_SOCKET))
         self.hub = HubClient(config, self.enforcer, usage, self.contact)
@@ -103,6 +106,10 @@ class Guard:
         ticks = 0
         while True:
             self.enforcer.check_age()
+            if self.state.stale and not self.hub.connected:
+                self.enforcer.give_up_shares()
+            if time.monotonic() - self._started >= _SHARES_SECONDS:
+                self.enforcer.guess_share()
             self._offer_all(self._mount.changed())
             ticks += 1
             if ticks % _SWEEP_TICKS == 1:
@@ -160,17 +167,12 @@ class Guard:
             reasons.append("GatewayReplaced" if self.store.memory.replaced else "DocumentStale")
         if gateway.deleted:
             reasons.append("GatewayDeleted")
-        if self._shares_may_come():
+        if not self.enforcer.limits_known:
             reasons.append("SharesPending")
         if gateway.refuse_exposure and exposure.exposed(gateway.application_port, exposure.read_tables()):
             reasons.append("ApplicationExposed")
         proxy = await self.proxy.unready()
         return [*reasons, proxy] if proxy else reasons
-
-    def _shares_may_come(self) -> bool:
-        """A moment after connecting: a hub whose other guards hold everything has none to give."""
-        waited = time.monotonic() - self.hub.connected_since
-        return self.hub.connected and self.enforcer.shares is None and waited < _SHARES_SECONDS
 
     async def _close(self) -> None:
         for runner in self._runners:

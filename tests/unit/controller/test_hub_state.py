@@ -138,3 +138,14 @@ def test_an_answer_to_what_was_never_sent_says_nothing() -> None:
 )
 def test_what_a_guard_may_claim(hello: Hello, seen: int | None) -> None:
     assert highest_epoch(hello) == seen
+
+
+def test_only_the_first_shares_of_a_new_gateway_come_with_tokens() -> None:
+    """What an earlier leader sealed, or pods that were there before, may have used some already."""
+    cases: tuple[tuple[int, list[Pod], int], ...] = ((1, [], PPM), (2, [], 0), (1, [ONE], 0))
+    for epoch, pods, tokens in cases:
+        made = GatewayState()
+        made.publish({"0": envelope(1)}, pods, epoch)
+        made.hello(ONE, Hello([1], 0, {}), NOW)
+        made.shares.retarget()
+        assert made.shares.due()[ONE.uid].filled.default == tokens

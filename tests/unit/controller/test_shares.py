@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sendward.controller.shares import GatewayShares, split
-from sendward.protocol import PPM, Shares
+from sendward.controller.shares import GatewayShares, Table, split
+from sendward.protocol import PPM, Portions, Shares
 
 SUBJECTS = ("a", "b", "c")
 
@@ -68,7 +68,7 @@ class Cluster:
     def settle(self, demand: dict[str, dict[str, int]] | None = None, seconds: int = 20) -> None:
         for _ in range(seconds):
             for name, wanted in (demand or {}).items():
-                self.hub.report(name, wanted, self.now)
+                self.hub.report(name, wanted, self.now, dict.fromkeys(wanted, 100))
             self.tick()
             while any(guard.inbox for guard in self.guards.values() if guard.connected):
                 for name, guard in self.guards.items():
@@ -137,10 +137,14 @@ class Schedule(RuleBasedStateMachine):
         if name and self.cluster.guards[name].answers:
             self.cluster.hub.acknowledge(name, self.cluster.guards[name].answers.pop(0))
 
-    @rule(data=st.data(), demand=st.dictionaries(st.sampled_from(SUBJECTS), st.integers(0, 1000)))
-    def report(self, data: st.DataObject, demand: dict[str, int]) -> None:
+    @rule(
+        data=st.data(),
+        demand=st.dictionaries(st.sampled_from(SUBJECTS), st.integers(0, 1000)),
+        burst=st.sampled_from((1, 3, 7, 1000)),
+    )
+    def report(self, data: st.DataObject, demand: dict[str, int], burst: int) -> None:
         if name := self._pick(data, connected=True):
-            self.cluster.hub.report(name, demand, self.cluster.now)
+            self.cluster.hub.report(name, demand, self.cluster.now, dict.fromkeys(demand, burst))
 
     @rule()
     def tick(self) -> None:
@@ -299,8 +303,155 @@ def test_many_subjects_keep_the_busiest() -> None:
     assert len(one.current.subjects) <= 2048
 
 
-def test_split_gives_everybody_a_floor_and_never_too_much() -> None:
-    shares = split(PPM, {"one": 10, "two": 0, "three": 1e9})
+def test_a_guard_without_demand_keeps_one_message_and_no_more() -> None:
+    assert split(PPM, {"one": 10, "two": 0, "three": 0}, 100) == {
+        "one": PPM * 98 // 100,
+        "two": PPM // 100,
+        "three": PPM // 100,
+    }
+
+
+def test_a_share_that_lets_nothing_pass_is_given_to_nobody() -> None:
+    """With a burst of 3, five pods at a fifth each would refuse everything."""
+    demand = {"a": 1.0, "b": 9.0, "c": 5.0, "d": 1.0, "e": 0.0}
+    shares = split(PPM, demand, 3)
+    assert {uid for uid, share in shares.items() if share * 3 >= PPM} == {"b", "c"}
     assert sum(shares.values()) <= PPM
-    assert min(shares.values()) > 0
-    assert split(0, {"one": 1, "two": 2}) == {"one": 0, "two": 0}
+    assert sorted(shares.values())[:3] == [0, 0, 0]
+    one = split(PPM, demand, 1)
+    assert one == {"a": 0, "b": PPM, "c": 0, "d": 0, "e": 0}
+
+
+def test_who_has_the_only_message_keeps_it_until_another_clearly_needs_it_more() -> None:
+    before = {"a": PPM, "b": 0}
+    assert split(PPM, {"a": 5.0, "b": 6.0}, 1, before) == before
+    assert split(PPM, {"a": 5.0, "b": 20.0}, 1, before) == {"a": 0, "b": PPM}
+
+
+@given(
+    st.integers(0, PPM),
+    st.dictionaries(st.sampled_from("abcdefg"), st.floats(0, 1e12), min_size=1),
+    st.integers(1, 10_000_000),
+    st.dictionaries(st.sampled_from("abcdefg"), st.integers(0, PPM)),
+)
+def test_a_split_never_gives_more_than_there_is(
+    capacity: int, demand: dict[str, float], burst: int, before: dict[str, int]
+) -> None:
+    shares = split(capacity, demand, burst, before)
+    assert shares.keys() == demand.keys()
+    assert sum(shares.values()) <= capacity
+    assert min(shares.values()) >= 0
+
+
+def test_a_new_demand_moves_shares_before_the_next_second() -> None:
+    cluster = Cluster()
+    one, two = cluster.join("one"), cluster.join("two")
+    cluster.settle({"one": {"a": 300}, "two": {}})
+    assert two.share("a") < PPM // 50
+    assert cluster.hub.report("two", {"a": 300}, cluster.now, {"a": 100})
+    assert cluster.send()
+    one.read()
+    assert one.share("a") == PPM // 2
+    assert not cluster.hub.report("two", {"a": 310}, cluster.now, {"a": 100})
+
+
+# --- tokens -------------------------------------------------------------------------------------
+
+
+def test_the_first_shares_of_a_new_gateway_come_filled_and_later_ones_with_what_was_freed() -> None:
+    cluster = Cluster()
+    cluster.hub.begin()
+    one = cluster.join("one")
+    cluster.tick()
+    assert one.inbox[0].filled == Portions(PPM)
+    one.read()
+    cluster.hub.acknowledge("one", one.answers.pop())
+    two = cluster.join("two")
+    cluster.tick()
+    one.read()
+    cluster.hub.acknowledge("one", one.answers.pop(), Portions(300_000, {"a": 70_000}))
+    cluster.send()
+    assert two.inbox[0].filled == Portions(300_000, {"a": 70_000})
+
+
+def test_without_knowing_what_was_used_shares_come_empty() -> None:
+    """An operator that takes over, a pod that died: nobody can tell what is left."""
+    cluster = Cluster()
+    cluster.join("one")
+    cluster.tick()
+    assert cluster.guards["one"].inbox[0].filled == Portions()
+    cluster.settle()
+    del cluster.guards["one"]
+    cluster.hub.remove("one")
+    two = cluster.join("two")
+    cluster.tick()
+    assert two.inbox[0].filled == Portions()
+
+
+def test_tokens_are_believed_up_to_the_share_that_was_given_up() -> None:
+    """A pod that died left its share without tokens; no other guard can claim that they are there."""
+    cluster = Cluster()
+    one = cluster.join("one")
+    cluster.join("two")
+    cluster.settle()
+    cluster.join("three")
+    cluster.tick()
+    del cluster.guards["two"]
+    cluster.hub.remove("two")
+    cluster.send()
+    one.read()
+    cluster.hub.acknowledge("one", one.answers.pop(), Portions(PPM, dict.fromkeys(SUBJECTS, PPM)))
+    four = cluster.join("four")
+    cluster.tick()
+    (message,) = four.inbox
+    assert (message.default, message.filled) == (PPM // 3, Portions(PPM // 2 - PPM // 3))
+
+
+def test_tokens_are_given_once() -> None:
+    """Two pods share what one gave up and what a dead one left empty."""
+    cluster = Cluster()
+    one = cluster.join("one")
+    cluster.join("two")
+    cluster.settle()
+    cluster.cut("one")
+    cluster.join("three")
+    cluster.cut("three")
+    del cluster.guards["two"]
+    cluster.hub.remove("two")
+    cluster.connect("one")
+    cluster.connect("three")
+    cluster.join("four")
+    one.inbox.clear()
+    cluster.hub._pool = Table(100_000)
+    cluster.tick()
+    three, four = cluster.guards["three"], cluster.guards["four"]
+    assert four.inbox[0].filled.default + three.inbox[0].filled.default == 100_000
+
+
+def test_tokens_never_outnumber_what_nobody_holds() -> None:
+    """A guard tells late that it has a share of a gateway that seemed new."""
+    cluster = Cluster()
+    cluster.hub.begin()
+    one = cluster.guards["one"] = Guard(Shares(1, PPM // 2), connected=True)
+    cluster.hub.connect("one", one.current)
+    two = cluster.join("two")
+    cluster.tick()
+    assert two.inbox[0].filled == Portions(PPM // 2)
+    del cluster.guards["one"]
+    cluster.hub.remove("one")
+    three = cluster.join("three")
+    cluster.tick()
+    assert three.inbox[0].filled == Portions()
+
+
+def test_a_gateway_whose_guards_hold_shares_is_not_new() -> None:
+    cluster = Cluster()
+    cluster.join("one")
+    cluster.settle()
+    cluster.hub.begin()
+    cluster.guards["one"].connected = False
+    del cluster.guards["one"]
+    cluster.hub.remove("one")
+    two = cluster.join("two")
+    cluster.tick()
+    assert two.inbox[0].filled == Portions()

@@ -13,7 +13,7 @@ from sendward.guard.decide import CHECKS, Decision, Now, State, decide
 from sendward.guard.limiter import Limiter
 from sendward.guard.policy import Policy, gateway_view
 from sendward.guard.request import RawRequest
-from sendward.protocol import PPM
+from sendward.protocol import PPM, Portions
 from sendward.verdict import Reason, Verdict
 from tests.guard import builders
 
@@ -28,7 +28,7 @@ def state(*accounts: Account, gateway: Gateway | None = None, stale: bool = Fals
     policy.set_gateway(gateway_view(gateway or builders.gateway()))
     policy.set_shard(0, builders.shard(*accounts))
     limiter = Limiter()
-    limiter.set_shares(0, PPM, {})
+    limiter.set_shares(0, PPM, {}, Portions(PPM))
     return State(policy, limiter, stale)
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sendward.document import Limit
-from sendward.guard.limiter import Admission, Limiter, fill_time
-from sendward.protocol import PPM
+from sendward.guard.limiter import NO_TOKENS, Admission, Limiter, fill_time
+from sendward.protocol import PPM, Portions
 
 SECOND = 1_000_000_000
 
@@ -18,7 +18,7 @@ SECOND = 1_000_000_000
 def limiter(*limits: Limit, share: int = PPM) -> Limiter:
     made = Limiter()
     made.expect(max((fill_time(limit) for limit in limits), default=0))
-    made.set_shares(0, share, {})
+    made.set_shares(0, share, {}, Portions(share))
     return made
 
 
@@ -78,6 +78,7 @@ moves = st.lists(
         st.tuples(st.just("send"), st.integers(0, 2), st.integers(0, SECOND)),
         st.tuples(st.just("move"), st.integers(0, 2), st.integers(0, PPM)),
         st.tuples(st.just("sweep"), st.integers(0, 2), st.integers(0, 40 * SECOND)),
+        st.tuples(st.just("restart"), st.integers(0, 2), st.integers(0, SECOND)),
     ),
     max_size=80,
 )
@@ -88,14 +89,16 @@ moves = st.lists(
 def test_shares_that_move_never_exceed_the_limit(
     limit: Limit, moves: list[tuple[str, int, int]], listed: bool
 ) -> None:
-    """Three guards; a move takes from one (first) and gives what is free to another."""
+    """Three guards; a move takes from one (first) and gives what is free to another, with its tokens."""
     shares = [PPM // 3] * 3
     guards = [limiter(limit, share=share) for share in shares]
     now, taken = 0, []
 
-    def put(index: int, share: int) -> None:
+    def put(index: int, share: int, tokens: Portions = NO_TOKENS) -> int:
         shares[index] = share
-        guards[index].set_shares(now, PPM // 3 if listed else share, {"a": share} if listed else {})
+        default, subjects = (PPM // 3, {"a": share}) if listed else (share, {})
+        freed = guards[index].set_shares(now, default, subjects, tokens)
+        return freed.subjects.get("a", freed.default)
 
     for kind, index, amount in moves:
         match kind:
@@ -104,9 +107,12 @@ def test_shares_that_move_never_exceed_the_limit(
                 if admit(guards[index], now, limit):
                     taken.append((now, 1))
             case "move":
-                put(index, min(shares[index], amount))
+                tokens = put(index, min(shares[index], amount))
                 other = (index + 1) % 3
-                put(other, PPM - sum(shares) + shares[other])
+                put(other, PPM - sum(shares) + shares[other], Portions(0, {"a": tokens}))
+            case "restart":
+                guards[index] = limiter(limit, share=0)
+                put(index, shares[index])
             case _:
                 now += amount
                 guards[index].sweep(now)
@@ -124,10 +130,45 @@ def test_share_scales_rate_and_burst() -> None:
 def test_smaller_share_takes_tokens_and_a_larger_one_gives_none() -> None:
     limit = Limit(messages=1, period=60, burst=10)
     subject = limiter(limit)
-    assert admit(subject, 0, limit)
     subject.set_shares(0, PPM // 5, {})
     subject.set_shares(0, PPM, {})
     assert [admit(subject, 0, limit) for _ in range(3)] == [True, True, False]
+
+
+def test_a_smaller_share_gives_up_tokens_in_proportion_and_says_so() -> None:
+    limit = Limit(messages=1, period=60, burst=100)
+    subject = limiter(limit)
+    assert admit(subject, 0, limit, cost=60)
+    freed = subject.set_shares(0, PPM // 4, {})
+    assert freed == Portions(PPM * 3 // 4, {"a": 300_000})
+    assert [admit(subject, 0, limit, cost=cost) for cost in (11, 10, 1)] == [False, True, False]
+    assert subject.set_shares(0, PPM, {}, freed) == Portions()
+    assert [admit(subject, 0, limit, cost=cost) for cost in (31, 30, 1)] == [False, True, False]
+    assert admit(subject, 0, limit, cost=100, uid="unseen")
+
+
+def test_what_is_given_up_is_what_every_limit_of_the_subject_can_give() -> None:
+    minute, day = Limit(messages=10, period=60, burst=10), Limit(messages=100, period=86400, burst=100)
+    subject = limiter(minute, day)
+    assert admit(subject, 0, minute, day, cost=9)
+    assert subject.set_shares(0, PPM // 2, {}).subjects == {"a": 50_000}
+
+
+def test_a_share_without_tokens_starts_empty() -> None:
+    limit = Limit(messages=10, period=1, burst=10)
+    subject = Limiter()
+    subject.expect(fill_time(limit))
+    subject.set_shares(0, PPM, {})
+    assert not admit(subject, 0, limit)
+    assert admit(subject, SECOND // 10, limit)
+
+
+def test_more_subjects_than_fit_give_up_less_and_never_more() -> None:
+    limit = Limit(messages=1, period=3600, burst=10)
+    subject = limiter(limit)
+    for number in range(5000):
+        admit(subject, 0, limit, cost=1 + number % 3, uid=f"account-{number}")
+    assert subject.set_shares(0, PPM // 2, {}) == Portions(350_000)
 
 
 @pytest.mark.parametrize("share", [0, PPM // 20])
@@ -221,3 +262,14 @@ def test_full_idle_counters_are_forgotten() -> None:
     assert len(subject) == 100
     subject.sweep(5 * SECOND)
     assert len(subject) == 0
+
+
+def test_what_nobody_has_used_yet_is_given_up_as_well() -> None:
+    """Of a share that came with 2/5 of its tokens, half goes with 2/5 of its own: the sum stays."""
+    limit = Limit(messages=1, period=3600, burst=100)
+    subject = Limiter()
+    subject.expect(fill_time(limit))
+    subject.set_shares(0, PPM // 2, {}, Portions(200_000))
+    freed = subject.set_shares(0, PPM // 4, {})
+    assert freed == Portions(100_000)
+    assert [admit(subject, 0, limit, cost=cost) for cost in (11, 10, 1)] == [False, True, False]

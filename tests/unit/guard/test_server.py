@@ -18,7 +18,7 @@ from sendward.guard.metrics import Metrics
 from sendward.guard.policy import Policy, gateway_view
 from sendward.guard.server import MAX_BODY_BYTES, MAX_HEAD_BYTES, AuthServer, Judge
 from sendward.guard.usage import Usage
-from sendward.protocol import PPM
+from sendward.protocol import PPM, Portions
 from tests.guard import builders
 
 ONE = builders.credential("one")
@@ -45,7 +45,7 @@ class Parts:
         account = builders.account("acme", builders.key("one"), limits=[Limit(1, 60, 3)])
         policy.set_shard(0, builders.shard(account))
         limiter = Limiter()
-        limiter.set_shares(0, PPM, {})
+        limiter.set_shares(0, PPM, {}, Portions(PPM))
         self.state = decide.State(policy, limiter)
         self.usage = Usage()
         self.metrics = Metrics("sms")

@@ -1,0 +1,229 @@
+"""Gateway pods and their hub in simulated time: the real `GatewayShares` and the real `Limiter`, with
+messages that take a while, pods that come, go and are killed, and a hub that is cut off or replaced."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from sendward.controller.shares import GatewayShares
+from sendward.document import Limit
+from sendward.guard.limiter import Limiter, fill_time
+from sendward.protocol import PPM, Portions, Shares
+
+SECOND = 1_000_000_000
+LATENCY = SECOND // 50
+GUESS = 3 * SECOND  # a new guard without shares guesses then, as guard/main.py does
+UID = "account"
+
+
+class Exact:
+    """One counter for all pods: what it refuses would exceed `burst + rate * w` in some window w."""
+
+    def __init__(self, limit: Limit) -> None:
+        self._limit = limit
+        self._tokens = Fraction(limit.burst)
+        self._last = 0
+        self.accepted = 0
+
+    def left(self, now: int) -> Fraction:
+        """Tokens at `now`; below 0: some window has more than it may."""
+        earned = Fraction((now - self._last) * self._limit.messages, self._limit.period * SECOND)
+        self._tokens = min(Fraction(self._limit.burst), self._tokens + earned)
+        self._last = now
+        return self._tokens
+
+    def take(self, now: int, cost: int) -> Fraction:
+        """Count a message that passed; what is left then."""
+        self.left(now)
+        self._tokens -= cost
+        self.accepted += cost
+        return self._tokens
+
+
+@dataclass
+class Pod:
+    """A pod and its guard. `held` is what a successor of the process finds."""
+
+    name: str
+    limiter: Limiter
+    held: Shares | None = None
+    hub: bool = True  # whether it can reach the hub
+    stream: int = 0  # messages of an earlier stream are lost
+    connected: bool = False
+    fresh: bool = True
+    guessed: bool = False
+    demand: dict[str, int] = field(default_factory=dict)
+    accepted: int = 0
+
+
+class Fleet:
+    """`limit` holds for the one account, over all pods."""
+
+    def __init__(self, limit: Limit, *, new: bool = True) -> None:
+        self.limit = limit
+        self.now = 0
+        self.hub = GatewayShares()
+        if new:
+            self.hub.begin()
+        self.pods: dict[str, Pod] = {}
+        self.exact = Exact(limit)  # what passed, against the bound
+        self.ideal = Exact(limit)  # what one exact counter would have let pass
+        self.closest = Fraction(limit.burst)  # the least that was left of the bound
+        self.offered = 0
+        self.guesses = 0
+        self._events: list[tuple[int, int, Callable[[], None]]] = []
+        self._count = 0
+        self._in(SECOND, self._tick)
+
+    # --- time -----------------------------------------------------------------------------------
+
+    def _in(self, delay: int, event: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._events, (self.now + delay, self._count, event))
+
+    def run(self, until: int) -> None:
+        """Let everything happen that is due before `until`."""
+        while self._events and self._events[0][0] <= until:
+            moment, _, event = heapq.heappop(self._events)
+            self.now = moment
+            event()
+        self.now = until
+
+    def _tick(self) -> None:
+        self.hub.retarget()
+        self._send()
+        self._in(SECOND, self._tick)
+
+    # --- pods -----------------------------------------------------------------------------------
+
+    def _limiter(self) -> Limiter:
+        made = Limiter()
+        made.expect(fill_time(self.limit))
+        return made
+
+    def join(self, name: str, *, hub: bool = True) -> None:
+        """A new pod."""
+        self.pods[name] = pod = Pod(name, self._limiter(), hub=hub)
+        self._start(pod)
+
+    def _start(self, pod: Pod) -> None:
+        limiter = pod.limiter
+        self._in(SECOND, lambda: self._report(pod, limiter))
+        if pod.held is None:
+            self._in(GUESS, lambda: self._guess(pod, limiter))
+        if pod.hub:
+            self._in(LATENCY, lambda: self._connect(pod, limiter))
+
+    def restart(self, name: str) -> None:
+        """The guard is killed; its successor knows what it held, and no counter."""
+        self.cut(name, back=False)
+        pod = self.pods[name]
+        pod.limiter, pod.fresh, pod.guessed, pod.demand = self._limiter(), False, False, {}
+        if pod.held is not None:
+            pod.limiter.set_shares(self.now, pod.held.default, pod.held.subjects)
+        self._start(pod)
+
+    def leave(self, name: str) -> None:
+        """The pod is gone."""
+        self.cut(name, back=False)
+        del self.pods[name]
+        self.hub.remove(name)
+        self._changed()
+
+    def cut(self, name: str, *, back: bool = True) -> None:
+        """Its stream breaks, with everything on the way; `back`: until `reconnect`."""
+        pod = self.pods[name]
+        pod.hub = pod.hub and not back
+        pod.stream += 1
+        if pod.connected:
+            pod.connected = False
+            self.hub.disconnect(name)
+            self._changed()
+
+    def reconnect(self, name: str) -> None:
+        """The hub can be reached again."""
+        pod = self.pods[name]
+        pod.hub = True
+        self._connect(pod, pod.limiter)
+
+    def take_over(self) -> None:
+        """Another process leads; it knows the pods, and nothing of shares."""
+        self.hub = GatewayShares()
+        self.hub.expect(self.pods)
+        for name, pod in self.pods.items():
+            if pod.connected:
+                pod.connected = False
+                self.cut(name, back=False)
+                self._in(LATENCY, lambda pod=pod: self._connect(pod, pod.limiter))  # type: ignore[misc]
+
+    def _connect(self, pod: Pod, limiter: Limiter) -> None:
+        if pod.limiter is not limiter or pod.connected or not pod.hub or pod.name not in self.pods:
+            return
+        pod.stream += 1
+        pod.connected = True
+        self.hub.connect(pod.name, pod.held)
+        self._changed()
+
+    # --- messages -------------------------------------------------------------------------------
+
+    def _changed(self) -> None:
+        self.hub.retarget()
+        self._send()
+
+    def _send(self) -> None:
+        for name, message in self.hub.due().items():
+            pod = self.pods[name]
+            self._in(LATENCY, lambda pod=pod, m=message, s=pod.stream: self._read(pod, m, s))  # type: ignore[misc]
+
+    def _read(self, pod: Pod, message: Shares, stream: int) -> None:
+        if pod.stream != stream:
+            return
+        freed = pod.limiter.set_shares(self.now, message.default, message.subjects, message.filled)
+        pod.held = Shares(message.round, message.default, message.subjects)
+        self._in(LATENCY, lambda: self._acknowledged(pod, message, stream, freed))
+
+    def _acknowledged(self, pod: Pod, message: Shares, stream: int, freed: Portions) -> None:
+        if pod.stream == stream:
+            self.hub.acknowledge(pod.name, message.round, freed)
+            self._send()
+
+    def _report(self, pod: Pod, limiter: Limiter) -> None:
+        if pod.limiter is not limiter:
+            return
+        demand, pod.demand = pod.demand, {}
+        if pod.connected:
+            bursts = {uid: burst for uid in demand if (burst := limiter.burst(uid)) is not None}
+            if self.hub.report(pod.name, demand, self.now / SECOND, bursts):
+                self._send()
+        self._in(SECOND, lambda: self._report(pod, limiter))
+
+    def _guess(self, pod: Pod, limiter: Limiter) -> None:
+        """The documented exception: a new guard that was given nothing."""
+        if pod.limiter is not limiter or pod.held is not None or pod.name not in self.pods:
+            return
+        part = PPM // (len(self.pods) + 1)
+        limiter.set_shares(self.now, part, {}, Portions(part if pod.fresh else 0))
+        self.guesses += 1
+
+    # --- traffic --------------------------------------------------------------------------------
+
+    def send(self, name: str, cost: int = 1) -> bool:
+        """One request at a pod, now."""
+        self.offered += cost
+        if self.ideal.left(self.now) >= cost:
+            self.ideal.take(self.now, cost)
+        pod = self.pods[name]
+        pod.demand[UID] = pod.demand.get(UID, 0) + cost
+        if pod.limiter.admit(self.now, [(UID, (self.limit,))], cost).refused is not None:
+            return False
+        self.closest = min(self.closest, self.exact.take(self.now, cost))
+        pod.accepted += cost
+        return True
+
+    @property
+    def utilisation(self) -> float:
+        """What passed, as a part of what one exact counter would have let pass."""
+        return self.exact.accepted / self.ideal.accepted if self.ideal.accepted else 1.0
