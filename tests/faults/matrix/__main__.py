@@ -52,15 +52,15 @@ async def _scenario(bed: Bed, scenario: Scenario, runs: list[Run]) -> None:
 def main() -> None:
     """Run the scenarios that are named, or all."""
     about = (__doc__ or "").split("\n")[0]
-    known = [scenario.name for scenario in SCENARIOS]
+    by_name = {scenario.name: scenario for scenario in SCENARIOS}
     parser = argparse.ArgumentParser(prog="python -m tests.faults.matrix", description=about)
-    parser.add_argument("scenario", nargs="*", help=f"one or several of: {', '.join(known)} (default: all)")
+    parser.add_argument("scenario", nargs="*", help=f"one or several of: {', '.join(by_name)} (default: all)")
     wanted: list[str] = parser.parse_args().scenario
-    if unknown := set(wanted) - set(known):
-        parser.error(f"no scenario {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
+    if unknown := set(wanted) - set(by_name):
+        parser.error(f"no scenario {', '.join(sorted(unknown))}; there are: {', '.join(by_name)}")
     runs: list[Run] = []
     try:
-        asyncio.run(_matrix([s for s in SCENARIOS if s.name in wanted or not wanted], runs))
+        asyncio.run(_matrix([by_name[name] for name in wanted or by_name], runs))
     except LabError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
