@@ -177,8 +177,10 @@ def _explain(error: ErrorDetails, schema: Schema) -> list[str]:
     context = error.get("ctx", {})
     match error["type"]:
         case kind if kind == BROKEN:
+            # A message may repeat the value.
             return [
-                f"{path}.{name}: {text}" if name else f"{path}: {text}" for name, text in context["broken"]
+                f"{path}.{name}: {_printable(text)}" if name else f"{path}: {_printable(text)}"
+                for name, text in context["broken"]
             ]
         case "extra_forbidden":
             return [f"{path}: is no field of this kind.{_nearest(error['loc'], schema)}"]
@@ -251,5 +253,8 @@ def _text(value: object) -> str:
 
 def _short(text: str) -> str:
     """Printable, on one line, at most 80 characters."""
-    cut = text if len(text) <= _MAX_QUOTE else text[:_MAX_QUOTE] + "..."
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in cut)
+    return _printable(text if len(text) <= _MAX_QUOTE else text[:_MAX_QUOTE] + "...")
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
