@@ -184,7 +184,7 @@ class Stub:
         """Listen on a Unix socket or a port of 127.0.0.1."""
         app = web.Application(client_max_size=2**22)
         app.router.add_route("*", "/{tail:.*}", self._handle)
-        self._runner = web.AppRunner(app, handler_cancellation=True)
+        self._runner = web.AppRunner(app, handler_cancellation=True, auto_decompress=False)
         await self._runner.setup()
         if isinstance(where, int):
             await web.TCPSite(self._runner, "127.0.0.1", where).start()
