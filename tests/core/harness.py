@@ -133,9 +133,8 @@ class SimulatedHub:
             if part in state.published and (held is None or held.order < envelope.order):
                 guard.parts[part] = envelope
                 state.acknowledge(guard.pod.uid, Ack(part, envelope.epoch, envelope.revision))
+                self._world.on_change(gateway_uid, part)
                 took = True
-        if took:
-            self._world.on_change(gateway_uid)
         return took
 
     def _greet(self, state: GatewayState, guard: SimulatedGuard) -> None:
@@ -215,6 +214,7 @@ class World:
             Metrics(Counter(), Counter()),
             lambda: True,
             self.overtaking,
+            self.sidecars,
         )
         self.resources = Resources(store, self.dirty, self._key_gone)
         self.owned = Owned(objects, self.gateways, self.steps)
@@ -254,8 +254,8 @@ class World:
         self.steps.forget(uid)
         self.accounts.forget_key(uid)
 
-    def on_change(self, gateway_uid: str) -> None:
-        self.sidecars.acknowledged(self.documents, gateway_uid)
+    def on_change(self, gateway_uid: str, part: str = "") -> None:
+        self.sidecars.heard(self.documents, gateway_uid, part, self.clock.now())
 
     # --- what may happen ------------------------------------------------------------------------
 

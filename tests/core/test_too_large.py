@@ -25,6 +25,7 @@ def test_a_revocation_passes_a_shard_that_is_too_large(monkeypatch: pytest.Monke
         monkeypatch.setattr(document, "MAX_PART_BYTES", size + 40)
         cidrs = [f"10.{n * 7 % 256}.{n}.0/24" for n in range(60)]
         world.put("SenderAccount", "newcomer", {"gateways": ["one"], "sourceCIDRs": cidrs})
+        world.put("APIKey", "k2", {"account": "newcomer", "policy": "plain"})
         world.settle()
         assert "newcomer" not in {account.name for account in guard.accounts()}
         assert world.condition("MessagingGateway", "one", "Programmed") == ("False", "DocumentTooLarge")

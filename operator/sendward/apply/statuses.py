@@ -36,21 +36,25 @@ class Statuses:
         self._store = store
         self._may_write = may_write
 
-    def differs(self, meta: Meta, status: Status) -> bool:
-        """Whether the object's known status is another one."""
+    def differs(self, meta: Meta, encoded: bytes) -> bool:
+        """Whether the object's known status is another one. `encoded`: by `canonical`."""
         record = self._store.get(meta.key)
         return (
             record is not None
             and record.meta.uid == meta.uid
-            and record.status != canonical(status)
+            and record.status != encoded
             and self._may_write()
         )
 
     async def write(self, meta: Meta, status: Status) -> bool:
         """Write a status unless it stands already. Raises Conflict when our view of it is old."""
-        if not self.differs(meta, status):
+        return await self.write_encoded(meta, canonical(status))
+
+    async def write_encoded(self, meta: Meta, encoded: bytes) -> bool:
+        """The same for one that `canonical` encoded."""
+        if not self.differs(meta, encoded):
             return False
-        await self._apply(meta, {"status": json.loads(canonical(status))}, "status")
+        await self._apply(meta, {"status": json.loads(encoded)}, "status")
         return True
 
     async def set_finalizer(self, meta: Meta, *, present: bool) -> None:

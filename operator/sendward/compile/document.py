@@ -16,8 +16,14 @@ from sendward.resources.messaging_gateway import MessagingGatewaySpec, Operation
 Versions = Mapping[str, tuple[document.Version, ...]]  # by key uid
 
 
-def account_entry(account: EffectiveAccount, versions: Versions) -> document.Account:
-    """What the guards know of one account. `versions`: what each of its keys accepts now."""
+def account_entry(account: EffectiveAccount, versions: Versions) -> document.Account | None:
+    """What the guards know of one account. `versions`: what each of its keys accepts now, or refuses.
+
+    None while no key has a version: nobody can speak for the account, so there is nothing to know.
+    """
+    keys = [_key(key, found) for key in account.keys if (found := versions.get(key.key.meta.uid, ()))]
+    if not keys:
+        return None
     return document.Account(
         uid=account.account.meta.uid,
         name=account.account.meta.key.name,
@@ -25,7 +31,7 @@ def account_entry(account: EffectiveAccount, versions: Versions) -> document.Acc
         cidrs=[list(cidrs) for cidrs in account.cidrs],
         sender_ids=account.account.spec.sender_ids,
         limits=_limits(account.limits),
-        keys=[_key(key, versions.get(key.key.meta.uid, ())) for key in account.keys],
+        keys=keys,
     )
 
 

@@ -4,23 +4,24 @@ keys, and the statuses of both. Synchronous and without I/O; what must be done i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from sendward import names
+from sendward import document, names
 from sendward.clock import Clock
-from sendward.compile import credentials, rotation
-from sendward.compile.credentials import Decision, Facts
+from sendward.compile import credentials
+from sendward.compile.credentials import Decision, Do, Facts
 from sendward.compile.document import account_entry
 from sendward.compile.status import Finding, conditions, programmed
 from sendward.conditions import ConditionType, Reason
+from sendward.controller.admission import Admission
+from sendward.controller.desired import account_status, key_finding, key_status, step_writes
 from sendward.controller.documents import Documents, GatewayDocument
 from sendward.controller.findings import Patience, State, is_first, not_onboarded, programmed_finding
 from sendward.controller.keysteps import KeySteps
 from sendward.controller.places import InForce, Place, Places
-from sendward.document import Version
 from sendward.graph import effective
 from sendward.graph.acknowledgement import Ack
 from sendward.graph.effective import EffectiveAccount, EffectiveKey
@@ -28,9 +29,10 @@ from sendward.graph.problems import Problem
 from sendward.graph.store import Group, Record, Store
 from sendward.resources.api_key import APIKeySpec
 from sendward.resources.base import Invalid, Meta, ObjectKey, Resource
-from sendward.resources.status import APIKeyStatus, EffectivePolicy, SenderAccountStatus, Status
+from sendward.resources.status import APIKeyStatus, SenderAccountStatus, Status
 
 ACCEPTED = ConditionType.ACCEPTED
+_BEGINS = (Do.ADD_FINALIZER, Do.DRAW)
 
 
 class Sink(Protocol):
@@ -48,8 +50,8 @@ class Sink(Protocol):
     def later(self, key: ObjectKey, when: datetime) -> None:
         """Look at the object again then."""
 
-    def waits(self, gateway_uid: str, key: ObjectKey) -> None:
-        """Look at the object again when something about the gateway's guards changes."""
+    def waits(self, gateway_uid: str, part: str, key: ObjectKey) -> None:
+        """Look at the object again when guards of the gateway are further with the part ("": any)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,16 @@ class _Context:
     group: Group
     namespace_uid: str
     now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _KeyView:
+    """One key in a pass. The `facts` do not know yet whether its versions are in force."""
+
+    key: EffectiveKey
+    record: Record
+    status: APIKeyStatus
+    facts: Facts
 
 
 class Accounts:
@@ -83,6 +95,7 @@ class Accounts:
         self._published: dict[ObjectKey, Place] = {}
         self._places = Places()
         self._in_force = InForce(store, documents, self._places)
+        self._admission = Admission()
 
     def load(self, found: GatewayDocument) -> None:
         """Take over what a document of an earlier leader holds. Entries of accounts that are gone are
@@ -106,6 +119,7 @@ class Accounts:
     def forget_key(self, uid: str) -> None:
         """The APIKey exists no more."""
         self._places.forget(uid)
+        self._call(self._admission.leave(uid))
 
     def sweep(self, keys: Set[str]) -> None:
         """Forget all keys but these (uids), and the accounts that went."""
@@ -159,7 +173,7 @@ class Accounts:
             return  # its account's pass covers it
         found = effective.orphan_key(group, item)
         state = self._in_force.key(key.namespace, record.meta.uid, context.now)
-        self._key(context, found, record, state, [])
+        self._key(context, self._view(context, found, record), state, [])
 
     def _withdraw(self, key: ObjectKey) -> None:
         place = self._published.pop(key, None)
@@ -187,7 +201,7 @@ class Accounts:
             if names.FINALIZER in item.meta.finalizers and state in (Ack.ALL, Ack.NONE_EXPECTED):
                 self._sink.purge_invalid(item.meta, context.namespace_uid)
             else:
-                self._wait_for_key(context, item.meta.uid)
+                self._wait(context, self._in_force.concerned(context.key.namespace, item.meta.uid))
             return
         self._refuse_key(context, record, _invalid(item))
 
@@ -200,165 +214,103 @@ class Accounts:
         self._sink.status(meta, status.model_copy(update=update))
 
     def _sound(self, context: _Context, account: EffectiveAccount, record: Record) -> None:
-        records = {key.key.meta.uid: context.group.keys[key.key.meta.key.name] for key in account.keys}
-        statuses = {
-            key_uid: APIKeyStatus.model_validate_json(found.status) for key_uid, found in records.items()
-        }
-        versions = {
-            key.key.meta.uid: credentials.accepted(
-                key, self._facts(key, statuses[key.key.meta.uid], context.now, in_force=False)
-            )
-            for key in account.keys
-        }
-        self._publish(context, account, versions)
-        place = self._published[context.key]
-        state = self._in_force.account(place, context.now)
+        place = self._place(context, account)
+        views = []
         for key in account.keys:
-            key_uid = key.key.meta.uid
-            self._places.put(key_uid, place)
-            self._key(context, key, records[key_uid], self._in_force.left(key_uid, context.now) or state, [])
-        self._account_status(context, account, record, state)
+            self._places.put(key.key.meta.uid, place)
+            views.append(self._view(context, key, context.group.keys[key.key.meta.key.name]))
+        versions = {view.key.key.meta.uid: credentials.accepted(view.key, view.facts) for view in views}
+        self._publish(context, place, account_entry(account, versions))
+        state = self._in_force.entry(place, context.now)
+        for view in views:
+            left = self._in_force.left(view.key.key.meta.uid, context.now)
+            self._key(context, view, left or state, [])
+        # Who enforces the newest versions of the keys enforces what the account declares as well.
+        policy = state if state is Ack.ALL else self._in_force.policy(place, context.now)
+        self._account_status(context, account, record, policy)
 
-    def _publish(
-        self,
-        context: _Context,
-        account: EffectiveAccount,
-        versions: Mapping[str, tuple[Version, ...]],
-    ) -> None:
-        meta = account.account.meta
-        entry = account_entry(account, versions)
-        gateways = set()
-        for name in account.gateways:
-            gateway = context.group.gateways[name]
-            found = self._documents.get(gateway.meta.uid)
+    def _place(self, context: _Context, account: EffectiveAccount) -> Place:
+        """Where the account is to stand."""
+        uids = (context.group.gateways[name].meta.uid for name in account.gateways)
+        return Place(account.account.meta.uid, frozenset(uid for uid in uids if self._documents.get(uid)))
+
+    def _view(self, context: _Context, key: EffectiveKey, record: Record) -> _KeyView:
+        meta = record.meta
+        status = APIKeyStatus.model_validate_json(record.status)
+        place = self._places.get(meta.uid)
+        gateways = place.gateways if place else frozenset[str]()
+        facts = self._steps.facts(
+            meta.uid, meta.key.namespace, status, context.now, in_force=False, gateways=gateways
+        )
+        return _KeyView(key, record, status, facts)
+
+    def _publish(self, context: _Context, place: Place, entry: document.Account | None) -> None:
+        for gateway in place.gateways:
+            found = self._documents.get(gateway)
             if found is not None:
-                found.set_account(meta.uid, entry)
-                gateways.add(found.uid)
-        place = Place(meta.uid, frozenset(gateways))
+                found.set_account(place.account, entry)
         old = self._published.get(context.key, place)
-        for gone in old.gateways if old.account != meta.uid else old.gateways - gateways:
+        for gone in old.gateways if old.account != place.account else old.gateways - place.gateways:
             left = self._documents.get(gone)
             if left is not None:
                 left.set_account(old.account, None)
         self._published[context.key] = place
 
-    def _wait_for_key(self, context: _Context, key_uid: str) -> None:
-        for gateway in self._in_force.concerned(context.key.namespace, key_uid):
-            self._sink.waits(gateway, context.key)
+    def _wait(self, context: _Context, parts: Iterable[tuple[str, str]]) -> None:
+        for gateway, part in parts:
+            self._sink.waits(gateway, part, context.key)
 
-    def _facts(self, key: EffectiveKey, status: APIKeyStatus, now: datetime, *, in_force: bool) -> Facts:
-        uid = key.key.meta.uid
-        place = self._places.get(uid)
-        gateways = place.gateways if place else frozenset[str]()
-        return self._steps.facts(
-            uid, key.key.meta.key.namespace, status, now, in_force=in_force, gateways=gateways
-        )
-
-    def _key(
-        self, context: _Context, key: EffectiveKey, record: Record, state: State, problems: list[Problem]
-    ) -> None:
-        meta = record.meta
-        status = APIKeyStatus.model_validate_json(record.status)
+    def _key(self, context: _Context, view: _KeyView, state: State, problems: list[Problem]) -> None:
+        key, meta = view.key, view.record.meta
         in_force = state in (Ack.ALL, Ack.NONE_EXPECTED)
-        facts = self._facts(key, status, context.now, in_force=in_force)
+        facts = replace(view.facts, in_force=in_force)
         decision = credentials.decide(key, facts, finalizer=names.FINALIZER in meta.finalizers)
-        finding = self._key_finding(key, decision, state)
-        desired = self._key_status(context, key, decision, meta, finding, problems)
+        finding = key_finding(key, decision, state, self._steps.state(meta.uid).error)
+        desired = key_status(key, decision, meta, context.namespace_uid, context.now, finding, problems)
         back_off = self._steps.retry_in(meta.uid)
-        if back_off is not None:
-            self._sink.later(context.key, context.now + back_off)
-        elif decision.step is not None and not self._steps.state(meta.uid).busy:
-            self._sink.step(key, decision, desired, context.namespace_uid)
         if decision.due is not None:
             self._sink.later(context.key, decision.due)
         if decision.step is None:
             self._steps.idle(meta.uid)
         if not in_force:
-            self._wait_for_key(context, meta.uid)
+            self._wait(context, self._in_force.concerned(context.key.namespace, meta.uid))
+        if not self._admitted(context, meta.uid, decision, busy=facts.pending is not None and not back_off):
+            return
+        if back_off is not None:
+            self._sink.later(context.key, context.now + back_off)
+        elif decision.step is not None and not self._steps.state(meta.uid).busy:
+            self._sink.step(key, decision, desired, context.namespace_uid)
         if meta.deleting:
             return
-        if not self._ends(decision):
-            self._settle(context, meta, status, desired, finding)
+        if not step_writes(decision.step):
+            self._settle(context, meta, view.status, desired, finding)
         elif back_off is not None:  # the step would write it, and fails: only that is told
             told = {"conditions": desired.conditions, "observed_generation": desired.observed_generation}
-            self._settle(context, meta, status, status.model_copy(update=told), finding)
+            self._settle(context, meta, view.status, view.status.model_copy(update=told), finding)
 
-    @staticmethod
-    def _ends(decision: Decision) -> bool:
-        """Whether the step itself writes the status."""
-        return decision.step in (credentials.Do.RECORD, credentials.Do.END, credentials.Do.DESTROY)
+    def _admitted(self, context: _Context, uid: str, decision: Decision, *, busy: bool) -> bool:
+        """Whether the key may go on; False while others that want a version are before it."""
+        if decision.step in _BEGINS and self._steps.retry_in(uid) is None:
+            place = self._places.get(uid)
+            parts = self._in_force.parts(place) if place else []
+            gateways = frozenset(gateway for gateway, _ in parts)
+            return self._admission.enter(uid, context.key, gateways, int(parts[0][1]) if parts else 0)
+        if not busy:
+            self._call(self._admission.leave(uid))
+        return True
 
-    def _key_finding(self, key: EffectiveKey, decision: Decision, state: State) -> Finding:
-        status = decision.status
-        error = self._steps.state(key.key.meta.uid).error
-        if error:
-            return programmed(Reason.VAULT_UNAVAILABLE, f"A step is being retried: {error}")
-        if rotation.current(status) is None and key.policy is not None:
-            if status.versions and key.policy.spec.on_compromise == "Hold":
-                message = (
-                    "Every version is revoked and the policy says Hold. Set spec.rotateNonce to issue one"
-                )
-                return programmed(Reason.KEY_HELD, message)
-            return programmed(Reason.PENDING, "A version is being issued")
-        if decision.step is not None and not self._ends(decision) and state is Ack.ALL:
-            return programmed(Reason.PENDING, "A step towards what is declared is under way")
-        return programmed_finding(state)
-
-    def _key_status(
-        self,
-        context: _Context,
-        key: EffectiveKey,
-        decision: Decision,
-        meta: Meta,
-        finding: Finding,
-        problems: list[Problem],
-    ) -> APIKeyStatus:
-        hands_over = key.policy is not None and key.policy.spec.hand_over.type == "Secret"
-        status = decision.status
-        extra = _revoked(key.key.spec, revoking=decision.revoking)
-        found = conditions(
-            status.conditions, meta.generation, context.now, [*key.problems, *problems], finding, extra
-        )
-        return status.model_copy(
-            update={
-                "conditions": found,
-                "observed_generation": meta.generation,
-                "vault_path": names.key_path(context.namespace_uid, meta.uid),
-                "secret_name": names.hand_over_secret(meta.key.name) if hands_over else "",
-            }
-        )
+    def _call(self, accounts: Iterable[ObjectKey]) -> None:
+        for account in accounts:
+            self._sink.later(account, self._clock.now())
 
     def _account_status(
         self, context: _Context, account: EffectiveAccount, record: Record, state: State
     ) -> None:
         known = SenderAccountStatus.model_validate_json(record.status)
         finding = programmed_finding(state)
-        spec = account.account.spec
-        found = conditions(
-            known.conditions,
-            record.meta.generation,
-            context.now,
-            account.problems,
-            finding,
-            ready_reason=Reason.SUSPENDED if spec.suspend else Reason.READY,
-        )
-        limit = account.limits[0] if account.limits else None
-        desired = SenderAccountStatus(
-            observed_generation=record.meta.generation,
-            conditions=found,
-            effective_policy=EffectivePolicy(
-                api_key_policy=f"APIKeyPolicy/{account.key_policy.meta.key.name}"
-                if account.key_policy
-                else "",
-                rate_limit_policy=(
-                    f"RateLimitPolicy/{account.limit_policy.meta.key.name}" if account.limit_policy else ""
-                ),
-            ),
-            limit=f"{limit.messages}/{limit.period}s" if limit else "",
-        )
+        desired = account_status(account, known, record.meta, context.now, finding)
         if state is not Ack.ALL:
-            for gateway in self._published[context.key].gateways:
-                self._sink.waits(gateway, context.key)
+            self._wait(context, self._in_force.parts(self._published[context.key]))
         self._settle(context, record.meta, known, desired, finding)
 
     def _settle(
@@ -382,14 +334,3 @@ _OF_THE_USER = (ConditionType.ACCEPTED, ConditionType.RESOLVED_REFS)
 
 def _invalid(item: Invalid) -> list[Problem]:
     return [Problem(ACCEPTED, Reason.INVALID, "", error) for error in item.errors]
-
-
-def _revoked(spec: APIKeySpec, *, revoking: bool) -> list[Finding]:
-    """`Revoked` stands once `revokeThrough` is set: True when no version up to it is live any more."""
-    if not spec.revoke_through:
-        return []
-    if revoking:
-        message = "Sent to the sidecars, not acknowledged by all of them yet"
-        return [Finding(ConditionType.REVOKED, "False", Reason.REVOCATION_PENDING, message)]
-    message = f"Versions up to {spec.revoke_through} are refused by every expected sidecar"
-    return [Finding(ConditionType.REVOKED, "True", Reason.REVOKED, message)]

@@ -87,6 +87,7 @@ class Operator:
         self._clock = clock = SystemClock()
         self.metrics = Metrics(kube.calls, vault.calls)
         self.store = store = Store()
+        self.metrics.shows(store.tally.conditions)
         self._dirty = dirty = Dirty(store, clock)
         self._view = view = View(store)
         self._sidecars = Sidecars(store, dirty, view)
@@ -102,6 +103,7 @@ class Operator:
             on_change=self._on_change,
             on_epoch=self._on_epoch,
             on_ahead=self._on_ahead,
+            seen=lambda: self._loop.seen,
         )
         self.authority = Authority(kube, settings.namespace, clock)
         self._events = Events(kube, clock, settings.identity)
@@ -145,6 +147,7 @@ class Operator:
             self.metrics,
             lambda: self.leader.is_leader,
             self._overtaking,
+            self._sidecars,
         )
         self._resources = Resources(self.store, self._dirty, self._key_gone)
         self._audit = VaultAudit(self._vault, self.store, self._steps, self._dirty.mark)
@@ -156,8 +159,8 @@ class Operator:
 
     # --- news -----------------------------------------------------------------------------------
 
-    def _on_change(self, gateway_uid: str) -> None:
-        self._sidecars.acknowledged(self._documents, gateway_uid)
+    def _on_change(self, gateway_uid: str, part: str = "") -> None:
+        self._sidecars.heard(self._documents, gateway_uid, part, self._clock.now())
 
     def _on_epoch(self, seen: int) -> None:
         _log.warning("a guard has seen a higher epoch", seen=seen, epoch=self.leader.epoch)
@@ -233,6 +236,8 @@ class Operator:
 
         def ours(kind: Kind) -> Informer:
             def reset(seen: Set[tuple[str, str]]) -> None:
+                for other in handlers.WATCHED:  # what this watch missed, that of kopf missed too
+                    self._resources.gaps[other.kind].set()
                 self._resources.reset(kind.kind, {ObjectKey(kind.kind, ns, name) for ns, name in seen})
 
             return self._informer(

@@ -15,6 +15,7 @@ from sendward.resources.base import ObjectKey, Resource
 from sendward.resources.sender_account import SenderAccountSpec
 
 POLICIES = ("APIKeyPolicy", "RateLimitPolicy")
+_JUMP_SECONDS = 1.0  # that the clock differs from the monotonic one all at once
 _SPARE = 8  # due times that hold no longer may stay in the heap before it is made anew
 
 
@@ -27,8 +28,16 @@ class Dirty:
         self._keys: set[ObjectKey] = set()
         self._heap: list[tuple[datetime, str, ObjectKey]] = []
         self._soonest: dict[ObjectKey, datetime] = {}
-        self._waiting: dict[str, set[ObjectKey]] = defaultdict(set)
+        self._skew = self._present_skew()
+        self._waiting: dict[str, dict[str, set[ObjectKey]]] = defaultdict(lambda: defaultdict(set))
         self.wake = asyncio.Event()
+
+    def _present_skew(self) -> float:
+        return self._clock.now().timestamp() - self._clock.monotonic()
+
+    def _jumped(self) -> bool:
+        """Whether somebody set the clock since the last `take`."""
+        return abs(self._present_skew() - self._skew) > _JUMP_SECONDS
 
     def touch(self, key: ObjectKey) -> None:
         """Look at this one object again, and at nothing that refers to it."""
@@ -80,14 +89,18 @@ class Dirty:
             self._heap = [(when, str(left), left) for left, when in self._soonest.items()]
             heapq.heapify(self._heap)
 
-    def waits(self, gateway_uid: str, key: ObjectKey) -> None:
-        """Look at the object when `released` is called for the gateway."""
-        self._waiting[gateway_uid].add(key)
+    def waits(self, gateway_uid: str, part: str, key: ObjectKey) -> None:
+        """Look at the object when `release` is called for the gateway and the part ("": any part)."""
+        self._waiting[gateway_uid][part].add(key)
 
-    def release(self, gateway_uid: str) -> None:
-        """Something about the gateway's guards changed."""
-        for key in self._waiting.pop(gateway_uid, ()):
-            self.touch(key)
+    def release(self, gateway_uid: str, part: str = "") -> None:
+        """Something about the gateway's guards changed, or only about one part of the document in them."""
+        waiting = self._waiting.get(gateway_uid, {})
+        for each in (part, "") if part else list(waiting):
+            for key in waiting.pop(each, ()):
+                self.touch(key)
+        if not waiting:
+            self._waiting.pop(gateway_uid, None)
 
     def sweep(self, gateways: Set[str]) -> None:
         """Nobody waits for the guards of other gateways than these (uids)."""
@@ -98,12 +111,17 @@ class Dirty:
         """Until the soonest due time; None when nothing is due ever."""
         if not self._heap:
             return None
+        if self._jumped():
+            return 0.0
         return max((self._heap[0][0] - self._clock.now()).total_seconds(), 0.0)
 
     def take(self) -> set[ObjectKey]:
-        """Everything dirty or due now."""
-        now = self._clock.now()
-        while self._heap and self._heap[0][0] <= now:
+        """Everything dirty or due now; after a jump of the clock everything that is due ever, since what
+        was meant as "in two seconds" stands there as a time of day.
+        """
+        now, jumped = self._clock.now(), self._jumped()
+        self._skew = self._present_skew()
+        while self._heap and (jumped or self._heap[0][0] <= now):
             when, _, key = heapq.heappop(self._heap)
             if self._soonest.get(key) == when:
                 del self._soonest[key]

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
+
+from msgspec.structs import replace
 
 from sendward import document, names
 from sendward.compile.document import shard, without_growth
@@ -19,6 +21,16 @@ from sendward.graph.acknowledgement import Ack, Rejected, acknowledged, expected
 from sendward.graph.facts import Guard, Pod
 
 Order = tuple[int, int]
+_NEVER: Final = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a part is: what all expected guards enforce and its Secret holds; who refuses it."""
+
+    order: Order
+    refused: str
+    expected: bool  # whether there is a guard to wait for
 
 
 class Hub(Protocol):
@@ -40,7 +52,8 @@ class Signer(Protocol):
 @dataclass(slots=True)
 class GatewayDocument:
     """The document of one gateway. `order_of`: by account uid, the envelope in which its entry last
-    changed; entries that were removed stay in it.
+    changed; entries that were removed stay in it. `policy_of`: the same for what the account declares,
+    key versions left out: they come and go without a change of the account.
     """
 
     uid: str
@@ -53,6 +66,9 @@ class GatewayDocument:
     envelopes: dict[str, Envelope] = field(default_factory=dict)
     persisted: dict[str, Order] = field(default_factory=dict)
     order_of: dict[str, Order] = field(default_factory=dict)
+    policy_of: dict[str, Order] = field(default_factory=dict)
+    redeclared: set[str] = field(default_factory=set)  # uids of dirty accounts whose policy differs
+    progress: dict[str, Progress] = field(default_factory=dict)  # by part, as last looked at
     loaded: dict[str, Order] = field(default_factory=dict)  # parts as an earlier leader left them
     dirty: dict[str, set[str]] = field(default_factory=dict)  # part -> account uids
     too_large: set[str] = field(default_factory=set)
@@ -74,13 +90,16 @@ class GatewayDocument:
         """Declare what stands in the document for an account; None: nothing."""
         part = self.part_of(uid)
         entries = self.accounts[int(part)]
-        if entries.get(uid) == entry:
+        old = entries.get(uid)
+        if old == entry:
             return
         if entry is None:
             del entries[uid]
         else:
             entries[uid] = entry
         self.dirty.setdefault(part, set()).add(uid)
+        if old is None or entry is None or not same_policy(old, entry):
+            self.redeclared.add(uid)
 
     def set_gateway(self, content: Gateway) -> None:
         """Declare the gateway part. The first call declares every shard too: an absent one is
@@ -132,7 +151,8 @@ class Documents:
         else:
             entries = {account.uid: account for account in document.open_shard(envelope).accounts}
             found.accounts[int(part)] = entries
-            found.order_of.update(dict.fromkeys(entries, envelope.order))
+            for orders in (found.order_of, found.policy_of):
+                orders.update(dict.fromkeys(entries, envelope.order))
         found.envelopes[part] = envelope
         found.persisted[part] = found.loaded[part] = envelope.order
         found.revision = max(found.revision, envelope.revision)
@@ -173,7 +193,10 @@ class Documents:
                     continue
                 fresh[part] = envelope
                 found.envelopes[part] = envelope
-                found.order_of.update(dict.fromkeys(uids - held, envelope.order))
+                sent = uids - held
+                found.order_of.update(dict.fromkeys(sent, envelope.order))
+                found.policy_of.update(dict.fromkeys(sent & found.redeclared, envelope.order))
+                found.redeclared -= sent
                 written.append((found, envelope))
             found.dirty = waiting
             if fresh:
@@ -232,17 +255,51 @@ class Documents:
                 return state
         return Ack.ALL
 
-    def account_state(
+    def entry_state(
         self, found: GatewayDocument, account_uid: str, pods: list[Pod], now: datetime
     ) -> Ack | Rejected:
         """Whether the entry of an account (or its absence) is in force as it is declared now."""
-        part = found.part_of(account_uid)
-        if account_uid in found.dirty.get(part, ()):
+        waits = account_uid in found.dirty.get(found.part_of(account_uid), ())
+        order = found.order_of.get(account_uid, _NEVER)
+        return Ack.PENDING if waits else self._state(found, account_uid, order, pods, now)
+
+    def policy_state(
+        self, found: GatewayDocument, account_uid: str, pods: list[Pod], now: datetime
+    ) -> Ack | Rejected:
+        """Whether every guard that accepts a key of the account judges it by what is declared now."""
+        if account_uid in found.redeclared:
             return Ack.PENDING
-        order = found.order_of.get(account_uid)
-        if order is None:  # never was in this document
-            return Ack.ALL
+        order = found.policy_of.get(account_uid, _NEVER)
+        return self._state(found, account_uid, order, pods, now)
+
+    def _state(
+        self, found: GatewayDocument, account_uid: str, order: Order, pods: list[Pod], now: datetime
+    ) -> Ack | Rejected:
+        part = found.part_of(account_uid)
         state = self.acknowledgement(found, part, order, pods, now)
-        if state in (Ack.ALL, Ack.NONE_EXPECTED) and found.persisted.get(part, (0, 0)) < order:
+        if state in (Ack.ALL, Ack.NONE_EXPECTED) and found.persisted.get(part, _NEVER) < order:
             return Ack.PENDING
         return state
+
+    def progressed(self, found: GatewayDocument, part: str, pods: list[Pod], now: datetime) -> bool:
+        """Whether a part is further than when this was last asked: who waits for it should look again."""
+        guards = self._hub.guards(found.uid, part)
+        uids = expected(pods, guards, found.stale_after, now)
+        states = [guards[uid].parts.get(part) if uid in guards else None for uid in sorted(uids)]
+        orders = [(state.epoch, state.revision) if state else _NEVER for state in states]
+        refused = next((state.rejected for state in states if state and state.rejected), "")
+        order = min([found.persisted.get(part, _NEVER), *orders])
+        progress = Progress(order, refused, bool(uids))
+        changed = found.progress.get(part) != progress
+        found.progress[part] = progress
+        return changed
+
+
+def same_policy(old: Account, new: Account) -> bool:
+    """Whether two entries of an account differ at most in their key versions, and in which keys have one."""
+    before = {key.uid: key for key in old.keys}
+    return replace(old, keys=[]) == replace(new, keys=[]) and all(
+        replace(before[key.uid], versions=[]) == replace(key, versions=[])
+        for key in new.keys
+        if key.uid in before
+    )

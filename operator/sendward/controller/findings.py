@@ -17,8 +17,9 @@ from sendward.resources.status import Status
 
 State = Ack | Rejected
 
-# A change is acknowledged within milliseconds: only what takes longer is worth two status writes.
-PATIENCE: Final = 1.0
+# A change is acknowledged within milliseconds, in a storm within 2 s: only what takes longer is worth two
+# status writes.
+PATIENCE: Final = 3.0
 # After a start guards need a moment to find the new leader.
 PATIENCE_AT_START: Final = 15.0
 

@@ -21,6 +21,7 @@ from sendward.controller import hub_metrics as metrics
 from sendward.controller.hub_auth import Authenticator, Refused, TokenReviewer, View
 from sendward.controller.hub_session import Session
 from sendward.controller.hub_state import GatewayState, Order, highest_epoch
+from sendward.controller.propagation import Propagation
 from sendward.document import Envelope
 from sendward.graph.facts import Guard
 from sendward.protocol import (
@@ -29,6 +30,7 @@ from sendward.protocol import (
     Ack,
     GuardMessage,
     Hello,
+    Leave,
     Nack,
     Report,
     Shares,
@@ -48,6 +50,7 @@ class Hub:
     `on_epoch(seen)`: a guard has seen an epoch above the published ones: move above it.
     `on_ahead(gateway uid, part, (epoch, revision))`: a guard has something newer than what is
     published; seal the part anew above that order.
+    `seen()`: when the oldest change of what is published now was seen, monotonic; None: it is no change.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Hub:
         on_change: Callable[[str, str], None],
         on_epoch: Callable[[int], None],
         on_ahead: Callable[[str, str, Order], None],
+        seen: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._view = view
         self._clock = clock
@@ -69,6 +73,8 @@ class Hub:
         self._on_change = on_change
         self._on_epoch = on_epoch
         self._on_ahead = on_ahead
+        self._seen = seen
+        self._propagation = Propagation()
         self._authenticator = Authenticator(kube, view, clock)
         self.serving_since = clock.now()  # set again when this process begins to lead
         self._gateways: dict[str, GatewayState] = {}
@@ -127,8 +133,14 @@ class Hub:
     def publish(self, gateway_uid: str, envelopes: Mapping[str, Envelope]) -> None:
         """Current envelopes by part; parts that are not named stay as they are. Streams at once."""
         state = self._state(gateway_uid)
+        before = {part: state.order(part) for part in envelopes}
         if not state.publish(envelopes, self._view.pods(gateway_uid), self._epoch()):
             return
+        seen = self._seen()
+        if seen is not None:
+            changed = [part for part, order in before.items() if state.order(part) != order]
+            self._propagation.begin(gateway_uid, changed, seen)
+            self._settle(gateway_uid, state)
         for session in self._sessions.values():
             if session.peer.gateway_uid == gateway_uid:
                 self._report_ahead(state, session)
@@ -137,6 +149,7 @@ class Hub:
     def withdraw(self, gateway_uid: str) -> None:
         """The gateway is gone: close its streams, forget its guards."""
         self._gateways.pop(gateway_uid, None)
+        self._propagation.forget(gateway_uid)
         for session in list(self._sessions.values()):
             if session.peer.gateway_uid == gateway_uid:
                 self._detach(session)
@@ -195,6 +208,8 @@ class Hub:
         match message:
             case Ack():
                 state.acknowledge(uid, message)
+                if message.part in self._propagation.waiting(gateway_uid):
+                    self._settle(gateway_uid, state)
                 self._report_ahead(state, session)
                 self._on_change(gateway_uid, message.part)
             case Nack():
@@ -205,6 +220,10 @@ class Hub:
                 state.shares.acknowledge(uid, message.round, message.freed)
                 if uid in self._outbox and self._outbox[uid][0].round == message.round:
                     del self._outbox[uid]
+                self._nudge.set()
+            case Leave():
+                state.shares.leave(uid, message.freed)
+                state.shares.retarget()
                 self._nudge.set()
             case Report():
                 if state.report(uid, message, now, self._clock.monotonic()):
@@ -287,6 +306,7 @@ class Hub:
                 self.pod_gone(known.uid)
         if state.sweep(present, self._view.stale_after(gateway_uid), self.serving_since, now):
             self._on_change(gateway_uid, "")
+        self._settle(gateway_uid, state)
         state.shares.retarget()
         for uid in state.records:
             sent = self._outbox.get(uid)
@@ -297,6 +317,14 @@ class Hub:
             connected = sum(record.connected for record in state.records.values())
             metrics.GUARDS.labels(*labels).set(connected)
             metrics.OUT_OF_SYNC.labels(*labels).set(state.out_of_sync(pods))
+
+    def _settle(self, gateway_uid: str, state: GatewayState) -> None:
+        """Which parts that were on their way are in force now."""
+        if not (pods := state.expected(self._view.pods(gateway_uid))):
+            self._propagation.forget(gateway_uid)
+        for part in self._propagation.waiting(gateway_uid):
+            if state.in_force(part, pods):
+                self._propagation.end(gateway_uid, part, self._clock.monotonic())
 
     def _send_shares(self, _gateway_uid: str, state: GatewayState) -> None:
         # Before that it is not known who else may hold shares; what guards have goes on.

@@ -16,7 +16,7 @@ import structlog
 
 from sendward.apply import kinds
 from sendward.apply.objects import Objects, Target
-from sendward.apply.statuses import Statuses
+from sendward.apply.statuses import Statuses, canonical
 from sendward.clock import Clock
 from sendward.compile.credentials import Decision, Do
 from sendward.compile.objects import document_secret
@@ -30,6 +30,7 @@ from sendward.controller.keysteps import KeySteps
 from sendward.controller.metrics import Metrics
 from sendward.controller.overtaking import Overtaking
 from sendward.controller.queue import Priority, WorkQueue
+from sendward.controller.view import Sidecars
 from sendward.document import Envelope, encode
 from sendward.errors import Conflict, SendwardError
 from sendward.graph.effective import EffectiveKey
@@ -63,25 +64,38 @@ class Queued:
         self._steps = steps
         self._dirty = dirty
         self._clock = clock
-        self._wanted: dict[ObjectKey, tuple[Meta, Status, bytes]] = {}  # and the status that it follows
+        self._wanted: dict[ObjectKey, tuple[Meta, bytes, bytes]] = {}  # the status, and what it follows
+        self._writing: dict[ObjectKey, bool] = {}  # under way; True: a pass wanted one meanwhile
 
     def later(self, key: ObjectKey, when: datetime) -> None:
         self._dirty.later(key, when)
 
-    def waits(self, gateway_uid: str, key: ObjectKey) -> None:
-        self._dirty.waits(gateway_uid, key)
+    def waits(self, gateway_uid: str, part: str, key: ObjectKey) -> None:
+        self._dirty.waits(gateway_uid, part, key)
 
     def status(self, meta: Meta, status: Status) -> None:
+        if meta.key in self._writing:
+            self._writing[meta.key] = True
+            return
         record = self._store.get(meta.key)
         base = record.status if record is not None else b""
+        wanted = canonical(status)  # bytes: a model is ten times as large, and thousands may wait
         if meta.key in self._wanted:
-            self._wanted[meta.key] = (meta, status, base)
-        elif self._statuses.differs(meta, status):
-            self._wanted[meta.key] = (meta, status, base)
+            self._wanted[meta.key] = (meta, wanted, base)
+        elif self._statuses.differs(meta, wanted):
+            self._wanted[meta.key] = (meta, wanted, base)
             self._queue.put(Priority.STATUS, lambda: self._write(meta.key))
 
     async def _write(self, key: ObjectKey) -> None:
         meta, status, base = self._wanted.pop(key)
+        self._writing[key] = False
+        try:
+            await self._write_one(key, meta, status, base)
+        finally:
+            if self._writing.pop(key):
+                self._dirty.later(key, self._clock.now())
+
+    async def _write_one(self, key: ObjectKey, meta: Meta, status: bytes, base: bytes) -> None:
         record = self._store.get(key)
         if record is None:
             return
@@ -90,7 +104,7 @@ class Queued:
             self._dirty.mark(key)
             return
         try:
-            await self._statuses.write(meta, status)
+            await self._statuses.write_encoded(meta, status)
         except Conflict:
             self._dirty.later(key, self._clock.now() + timedelta(milliseconds=200))
         except SendwardError as error:
@@ -136,6 +150,7 @@ class Loop:
         metrics: Metrics,
         leads: Callable[[], bool],
         overtaking: Overtaking,
+        sidecars: Sidecars,
     ) -> None:
         self._store = store
         self._dirty = dirty
@@ -149,6 +164,8 @@ class Loop:
         self._metrics = metrics
         self._leads = leads
         self._overtaking = overtaking
+        self._sidecars = sidecars
+        self.seen: float | None = None  # monotonic: when the oldest change of the present pass was seen
         self._running: set[ObjectKey] = set()
         self._unstored: dict[tuple[str, str], tuple[GatewayDocument, Envelope]] = {}
         self._refused: set[tuple[str, str]] = set()  # of these: what the API server did not take
@@ -170,6 +187,7 @@ class Loop:
         self._dirty.mark_all()
 
     async def _wait(self) -> None:
+        self.seen = self._clock.monotonic()  # what is dirty already came during the last pass
         if not len(self._dirty):
             self._dirty.wake.clear()
             try:
@@ -177,6 +195,8 @@ class Loop:
                     await self._dirty.wake.wait()
             except TimeoutError:
                 return
+            finally:
+                self.seen = self._clock.monotonic()
         # A burst is one pass; a revocation must not wait for the burst to end. While jobs wait for a
         # worker, another pass would only write parts and look at waiting accounts once more.
         until = self._clock.monotonic() + HOLD_OFF_AT_MOST
@@ -188,6 +208,8 @@ class Loop:
     async def work_once(self) -> None:
         """One pass over everything that is dirty or due."""
         taken = self._dirty.take()
+        if not taken:
+            return
         began = self._clock.monotonic()
         by_kind: dict[str, list[ObjectKey]] = {}
         for key in sorted(taken, key=lambda key: (key.kind, key.namespace, key.name)):
@@ -221,7 +243,12 @@ class Loop:
             self._dirty.later(key, self._clock.now() + timedelta(seconds=30))
 
     def _flush(self) -> None:
-        for found, envelope in self._documents.flush():
+        crowded = {found.uid: set(found.too_large) for found in self._documents}
+        written = self._documents.flush()
+        for found in self._documents:
+            if found.too_large != crowded[found.uid]:  # its gateway says so
+                self._dirty.touch(ObjectKey("MessagingGateway", found.namespace, found.name))
+        for found, envelope in written:
             slot = (found.uid, envelope.part)
             queued = slot in self._unstored
             self._unstored[slot] = (found, envelope)
@@ -249,7 +276,7 @@ class Loop:
             await self._objects.remove(Target(kinds.SECRET, found.namespace, secret["metadata"]["name"]))
             return
         self._documents.stored(found, envelope)
-        self._dirty.release(found.uid)
+        self._sidecars.progressed(self._documents, found, [envelope.part], self._clock.now())
         if self._unstored[slot][1] is envelope:
             del self._unstored[slot]
         else:  # a newer one came while this was written
@@ -273,8 +300,9 @@ class Loop:
 
     def _start(self, key: ObjectKey) -> None:
         record = self._store.get(key)
-        if record is not None:
-            self._dirty.release(record.meta.uid)
+        found = self._documents.get(record.meta.uid) if record is not None else None
+        if found is not None:  # time alone may have brought it further: guards that do not count any more
+            self._sidecars.progressed(self._documents, found, found.envelopes, self._clock.now())
         if key in self._running:
             self._dirty.later(key, self._clock.now() + timedelta(milliseconds=50))
             return

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from datetime import datetime
 
-from sendward.controller.documents import Documents
+from sendward.controller.documents import Documents, GatewayDocument
 from sendward.controller.findings import State, worst
 from sendward.graph.acknowledgement import Ack
+from sendward.graph.facts import Pod
 from sendward.graph.store import Store
 
 
@@ -63,6 +64,9 @@ class Places:
         self._former.pop(key_uid, None)
 
 
+_StateOf = Callable[[GatewayDocument, str, list[Pod], datetime], State]
+
+
 class InForce:
     """Whether the expected guards enforce what is declared of accounts and keys."""
 
@@ -71,13 +75,22 @@ class InForce:
         self._documents = documents
         self._places = places
 
-    def account(self, place: Place, now: datetime) -> State:
-        """Also in gateways that the account left: its absence must be in force there."""
+    def entry(self, place: Place, now: datetime) -> State:
+        """Of an account's entry, key versions included. Also in gateways that the account left: its
+        absence must be in force there.
+        """
+        return self._everywhere(place, self._documents.entry_state, now)
+
+    def policy(self, place: Place, now: datetime) -> State:
+        """Of what an account declares: key versions may be on their way."""
+        return self._everywhere(place, self._documents.policy_state, now)
+
+    def _everywhere(self, place: Place, state: _StateOf, now: datetime) -> State:
         states: list[State] = []
         for found in self._documents:
             if found.uid in place.gateways or place.account in found.order_of:
                 pods = self._store.pods_of(found.namespace, found.name)
-                states.append(self._documents.account_state(found, place.account, pods, now))
+                states.append(state(found, place.account, pods, now))
         return worst(states)
 
     def sweep(self, keys: Set[str], published: Set[str], now: datetime) -> None:
@@ -88,15 +101,16 @@ class InForce:
         for found in self._documents:
             pods = self._store.pods_of(found.namespace, found.name)
             for account in found.order_of.keys() - held:
-                if self._documents.account_state(found, account, pods, now) in (Ack.ALL, Ack.NONE_EXPECTED):
+                if self._documents.entry_state(found, account, pods, now) in (Ack.ALL, Ack.NONE_EXPECTED):
                     del found.order_of[account]
+                    found.policy_of.pop(account, None)
 
     def left(self, key_uid: str, now: datetime) -> State | None:
         """Of a key that moved: what is still to happen where it stood before; None for nothing."""
         for account in self._places.former(key_uid):
             if any(found.holds(account, key_uid) for found in self._documents):
                 return Ack.PENDING  # that account's own pass is still to come
-            state = self.account(Place(account, frozenset()), now)
+            state = self.entry(Place(account, frozenset()), now)
             if state not in (Ack.ALL, Ack.NONE_EXPECTED):
                 return state
             self._places.settled(key_uid, account)
@@ -106,7 +120,7 @@ class InForce:
         """Of a key without a usable account: whether what it last stood in is in force without it."""
         known = self._places.get(key_uid)
         if known is not None:
-            return self.left(key_uid, now) or self.account(known, now)
+            return self.left(key_uid, now) or self.entry(known, now)
         # An earlier leader may have taken it out just before it ended, and a guard not know it yet.
         return worst(
             [
@@ -117,12 +131,24 @@ class InForce:
             or [Ack.ALL]
         )
 
-    def concerned(self, namespace: str, key_uid: str) -> list[str]:
-        """Uids of the gateways whose guards must acknowledge before the state of a key changes."""
+    def concerned(self, namespace: str, key_uid: str) -> list[tuple[str, str]]:
+        """Gateways (uids) and parts that must be acknowledged before the state of a key changes; "" for
+        any part.
+        """
         known, former = self._places.get(key_uid), self._places.former(key_uid)
+        if known is not None and not former:
+            return self.parts(known)
         return [
-            found.uid
+            (found.uid, "")
             for found in self._documents
             if not former.isdisjoint(found.order_of)
             or (found.uid in known.gateways if known else found.namespace == namespace)
+        ]
+
+    def parts(self, place: Place) -> list[tuple[str, str]]:
+        """Gateways (uids) and parts in which an account stands or stood."""
+        return [
+            (found.uid, found.part_of(place.account))
+            for found in self._documents
+            if found.uid in place.gateways or place.account in found.order_of
         ]

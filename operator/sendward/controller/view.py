@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from sendward import names
 from sendward.controller.dirty import Dirty
-from sendward.controller.documents import Documents
+from sendward.controller.documents import Documents, GatewayDocument
 from sendward.graph.acknowledgement import expected
 from sendward.graph.facts import Pod
 from sendward.graph.store import Store
@@ -69,12 +70,24 @@ class Sidecars:
         if not present and not self._store.pods_of(namespace, gateway):
             self._any.pop(key, None)
 
-    def acknowledged(self, documents: Documents, gateway_uid: str) -> None:
-        """The hub heard of a guard of the gateway."""
+    def heard(self, documents: Documents, gateway_uid: str, part: str, now: datetime) -> None:
+        """The hub heard of a guard of the gateway: of one part, or "" for its connection."""
         found = documents.get(gateway_uid)
-        if found is not None:
+        if found is None:
+            self._dirty.release(gateway_uid)
+            return
+        if part in ("", names.PART_GATEWAY):
             self._dirty.touch(ObjectKey("MessagingGateway", found.namespace, found.name))
-        self._dirty.release(gateway_uid)
+        self.progressed(documents, found, [part] if part else found.envelopes, now)
+
+    def progressed(
+        self, documents: Documents, found: GatewayDocument, parts: Iterable[str], now: datetime
+    ) -> None:
+        """Wake who waits for those of the parts that are further than before."""
+        pods = self._store.pods_of(found.namespace, found.name)
+        for part in parts:
+            if documents.progressed(found, part, pods, now):
+                self._dirty.release(found.uid, part)
 
 
 _NEVER = datetime.max.replace(tzinfo=UTC)

@@ -20,7 +20,7 @@ from sendward.controller import hub_session
 from sendward.controller.hub import Hub
 from sendward.document import Envelope, Shard
 from sendward.graph.facts import Pod
-from sendward.protocol import PPM, Ack, Have, Nack, Report, Shares, SharesAck
+from sendward.protocol import PPM, Ack, Have, Leave, Nack, Portions, Report, Shares, SharesAck
 from tests.fakes.guard import FakeGuard, FakeTokens, FakeView, jwt
 
 GATEWAY = "uid-tenant-gw"
@@ -62,7 +62,7 @@ class World:
             on_ahead=lambda *what: self.ahead.append(what),
         )
 
-    def _on_change(self, gateway_uid: str) -> None:
+    def _on_change(self, gateway_uid: str, part: str) -> None:
         self.changes.append(gateway_uid)
         self.changed.set()
 
@@ -502,6 +502,20 @@ async def test_the_share_of_a_guard_whose_pod_is_gone_goes_to_the_others(world: 
         await world.until(lambda: not world.hub.guards(GATEWAY)[two.uid].connected)
         world.view.remove(two)
         assert (await first.take_shares()).default == PPM
+
+
+async def test_a_guard_that_ends_in_order_leaves_its_share_and_its_tokens_to_the_others(world: World) -> None:
+    world.hub.publish(GATEWAY, {"0": envelope("0", 1)})
+    one, two = world.view.add("one"), world.view.add("two")
+    async with world.guard(one) as first, world.guard(two) as second:
+        await first.hello()
+        await first.take_shares()
+        await second.hello()
+        await first.take_shares()
+        await second.take_shares()
+        await second.send(Leave(Portions(PPM // 2, {"account": 7})))
+        left = await first.take_shares()
+        assert (left.default, left.filled) == (PPM, Portions(PPM // 2, {"account": 7}))
 
 
 async def test_a_new_leader_waits_for_guards_that_may_hold_shares(world: World) -> None:
