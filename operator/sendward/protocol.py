@@ -7,6 +7,7 @@
       | <----------------------- Shares ---  |   decreases first; after all acknowledged, increases
       | -- SharesAck --------------------->  |
       | -- Report (each second) ---------->  |   demand, last use, counters
+      | -- Leave ------------------------->  |   at its end: its shares, and what is left in them
 
 The hub never learns from the client which gateway it serves: it takes that from the pod.
 """
@@ -100,6 +101,12 @@ class SharesAck(Struct, frozen=True, tag=True, omit_defaults=True):
     freed: Portions = field(default_factory=Portions)
 
 
+class Leave(Struct, frozen=True, tag=True, omit_defaults=True):
+    """The guard ends, and judges nothing any more: its shares are free. `freed`: the tokens in them."""
+
+    freed: Portions = field(default_factory=Portions)
+
+
 class Report(Struct, frozen=True, tag=True, omit_defaults=True):
     """Usage since the last report. `demand`: messages asked for (also refused ones) per account or
     key uid. `last_used`: Unix seconds per key-version id. `bursts`: of the subjects in `demand`, the
@@ -111,5 +118,5 @@ class Report(Struct, frozen=True, tag=True, omit_defaults=True):
     bursts: dict[str, int] = field(default_factory=dict)
 
 
-GuardMessage = Hello | Ack | Nack | SharesAck | Report
+GuardMessage = Hello | Ack | Nack | SharesAck | Leave | Report
 HubMessage = Part | Shares

@@ -126,8 +126,12 @@ class Fleet:
             pod.limiter.set_shares(self.now, pod.held.default, pod.held.subjects)
         self._start(pod)
 
-    def leave(self, name: str) -> None:
-        """The pod is gone."""
+    def leave(self, name: str, *, in_order: bool = True) -> None:
+        """The pod is gone; `in_order`: its guard could say so, if it is connected."""
+        pod = self.pods[name]
+        freed = pod.limiter.set_shares(self.now, 0, {})
+        if in_order and pod.connected:
+            self.hub.leave(name, freed)
         self.cut(name, back=False)
         del self.pods[name]
         self.hub.remove(name)

@@ -12,7 +12,7 @@ from yarl import URL
 
 from sendward import names
 from sendward.document import Limit, Shard
-from sendward.protocol import PPM, Ack, Hello, Nack, Part, Portions, Report, Shares, SharesAck
+from sendward.protocol import PPM, Ack, Hello, Leave, Nack, Part, Portions, Report, Shares, SharesAck
 from tests.guard import builders
 from tests.guard.harness import Harness, eventually
 
@@ -253,6 +253,39 @@ async def test_a_standby_is_left_and_a_new_hub_learns_what_is_in_force(pod: Harn
     assert {part: have.revision for part, have in hello.parts.items()} == {"gateway": 1, "0": 1}
     assert hello.shares == Shares(round=1, default=PPM)
     assert (await pod.send(BEARER))[0] == 200
+
+
+async def test_a_guard_that_is_killed_again_and_again_lets_no_more_pass(pod: Harness) -> None:
+    """Its successor limits by the same share, with empty buckets, also without the hub."""
+    await give(pod, one_account(limits=[Limit(messages=1, period=3600, burst=4)]))
+    assert (await pod.send(BEARER))[0] == 200
+    await pod.hub.stop()
+    for _ in range(3):
+        pod.kill_guard()
+        pod.start_guard()
+        await eventually(pod.ready, "readiness")
+        assert (await pod.send(BEARER))[0] == 429
+    pod.hub.messages.clear()
+    await pod.hub.start(pod.hub.port)
+    assert (await pod.hub.wait_for(Hello)).shares == Shares(round=1, default=PPM)
+
+
+async def test_a_guard_that_ends_gives_back_what_is_left(pod: Harness) -> None:
+    await give(pod, one_account(limits=[Limit(messages=1, period=3600, burst=4)]))
+    assert (await pod.send(BEARER))[0] == 200
+    assert pod.guard is not None
+    assert pod.envoy is not None
+    pod.envoy.kill()
+    pod.envoy.wait()
+    pod.guard.terminate()
+    leave = await pod.hub.wait_for(Leave)
+    assert leave.freed.default == PPM
+    assert 750_000 <= leave.freed.subjects["account-acme"] < 760_000
+    await asyncio.to_thread(pod.guard.wait)
+    pod.hub.messages.clear()
+    pod.start_guard()
+    hello = await pod.hub.wait_for(Hello)
+    assert hello.shares is None
 
 
 async def test_a_smaller_share_limits_at_once(pod: Harness) -> None:

@@ -128,8 +128,20 @@ class GatewayShares:
         state = self._guards.get(guard)
         if state and state.sent and state.sent[0] == round_number:
             before, state.bound, state.sent = state.bound, state.sent[1], None
-            if freed and len(freed.subjects) <= MAX_FREED:
-                self._pool = _combine((self._pool, _released(before, state.bound, freed)))
+            if freed:
+                self._keep(before, state.bound, freed)
+
+    def leave(self, guard: str, freed: Portions) -> None:
+        """It ended in order: it limits by nothing any more. `freed`: the tokens that it had left."""
+        state = self._guards.get(guard)
+        if state and state.connected:
+            before, state.bound = state.bound, _NOTHING
+            self.disconnect(guard)
+            self._keep(before, state.bound, freed)
+
+    def _keep(self, before: Table, after: Table, freed: Portions) -> None:
+        if len(freed.subjects) <= MAX_FREED:
+            self._pool = _combine((self._pool, _released(before, after, freed)))
 
     def report(
         self, guard: str, demand: Mapping[str, int], now: float, bursts: Mapping[str, int] | None = None

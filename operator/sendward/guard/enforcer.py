@@ -219,6 +219,13 @@ class Enforcer:
         if self.shares is not None and (self.shares.default or self.shares.subjects):
             self.set_shares(Shares(self.shares.round, 0))
 
+    def end(self) -> Portions:
+        """Let nothing with a limit pass any more; returns the tokens that were left."""
+        freed = self._state.limiter.set_shares(time.monotonic_ns(), 0, {})
+        self.shares = None
+        self._holding.keep(None)
+        return freed
+
     def bursts(self, uids: Iterable[str]) -> dict[str, int]:
         """The smallest burst of the limits of each account or key that has any."""
         found = ((uid, self._state.limiter.burst(uid)) for uid in uids)

@@ -24,7 +24,7 @@ from sendward.guard.contact import Contact
 from sendward.guard.enforcer import Enforcer
 from sendward.guard.settings import Settings
 from sendward.guard.usage import Usage
-from sendward.protocol import GuardMessage, Hello, HubMessage, Part, Shares, SharesAck
+from sendward.protocol import GuardMessage, Hello, HubMessage, Leave, Part, Shares, SharesAck
 
 _CONNECT_SECONDS: Final = 3.0
 _SILENCE_SECONDS: Final = 5.0  # a hub that answers no ping for so long is gone
@@ -69,15 +69,29 @@ class HubClient:
         self._contact = contact
         self._tasks: set[asyncio.Task[None]] = set()
         self.connected = False
+        self._open: aiohttp.ClientWebSocketResponse | None = None  # the stream, while connected
+        self._left = False
 
     async def run(self) -> None:
         """Connect, and again whenever the stream ends."""
         wait = _FIRST_WAIT
-        while True:
+        while not self._left:
             if await self._try_all():
                 wait = _FIRST_WAIT
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  jitter
             wait = min(_LONGEST_WAIT, wait * 2)
+
+    async def leave(self) -> None:
+        """Give our shares back, for others to use; without a stream they are kept for a successor."""
+        stream = self._open
+        if stream is None:
+            return
+        self._left = True
+        try:
+            await _send(stream, Leave(self._enforcer.end()))
+            await stream.close()
+        except (OSError, aiohttp.ClientError) as error:
+            log.warning("shares not given back", error=type(error).__name__)
 
     async def _try_all(self) -> bool:
         """Whether any address accepted; returns when that stream has ended."""
@@ -123,7 +137,7 @@ class HubClient:
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError, RecursionError) as error:
                 log.warning("hub stream ended", error=type(error).__name__)
             finally:
-                self.connected = False
+                self.connected, self._open = False, None
                 await socket_.close()
             log.info("hub disconnected", code=socket_.close_code)
         return True
@@ -138,7 +152,7 @@ class HubClient:
         )
         await _send(stream, hello)
         self._contact.heard()
-        self.connected = True
+        self.connected, self._open = True, stream
         reporter = asyncio.create_task(self._report(stream))
         try:
             await self._receive(stream)
@@ -166,7 +180,7 @@ class HubClient:
             case Part():
                 # A task: the gateway's part waits for Envoy, and shards must not wait for it.
                 self._spawn(self._take(stream, message.envelope))
-            case Shares():
+            case Shares() if not self._left:
                 freed = self._enforcer.set_shares(message)
                 await _send(stream, SharesAck(message.round, freed))
 

@@ -90,6 +90,7 @@ class Guard:
             for task in done - {stopped}:
                 task.result()
             await self._drain()
+            await self.hub.leave()
         finally:
             for task in (*background, stopped, *self._offers):
                 task.cancel()

@@ -2,84 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sendward.controller.shares import GatewayShares, Table, split
-from sendward.protocol import PPM, Portions, Shares
+from sendward.controller.shares import GatewayShares, split
+from sendward.protocol import PPM
+from tests.fakes.cluster import Cluster
 
 SUBJECTS = ("a", "b", "c")
-
-
-@dataclass
-class Guard:
-    """What a guard does with the messages: the last one that it read is in force."""
-
-    current: Shares | None = None
-    connected: bool = False
-    inbox: list[Shares] = field(default_factory=list)
-    answers: list[int] = field(default_factory=list)
-
-    def read(self) -> None:
-        self.current = self.inbox.pop(0)
-        self.answers.append(self.current.round)
-
-    def share(self, subject: str) -> int:
-        return self.current.subjects.get(subject, self.current.default) if self.current else 0
-
-
-class Cluster:
-    """Guards and the hub's account of them."""
-
-    def __init__(self) -> None:
-        self.hub = GatewayShares()
-        self.guards: dict[str, Guard] = {}
-        self.now = 0.0
-
-    def join(self, name: str) -> Guard:
-        guard = self.guards[name] = Guard()
-        self.connect(name)
-        return guard
-
-    def connect(self, name: str) -> None:
-        guard = self.guards[name]
-        guard.connected = True
-        guard.inbox, guard.answers = [], []
-        self.hub.connect(name, guard.current)
-
-    def cut(self, name: str) -> None:
-        self.guards[name].connected = False
-        self.hub.disconnect(name)
-
-    def send(self) -> int:
-        messages = self.hub.due()
-        for name, message in messages.items():
-            self.guards[name].inbox.append(message)
-        return len(messages)
-
-    def tick(self) -> None:
-        self.now += 1
-        self.hub.retarget()
-        self.send()
-
-    def settle(self, demand: dict[str, dict[str, int]] | None = None, seconds: int = 20) -> None:
-        for _ in range(seconds):
-            for name, wanted in (demand or {}).items():
-                self.hub.report(name, wanted, self.now, dict.fromkeys(wanted, 100))
-            self.tick()
-            while any(guard.inbox for guard in self.guards.values() if guard.connected):
-                for name, guard in self.guards.items():
-                    while guard.connected and guard.inbox:
-                        guard.read()
-                    while guard.connected and guard.answers:
-                        self.hub.acknowledge(name, guard.answers.pop(0))
-                self.send()
-
-    def total(self, subject: str) -> int:
-        return sum(guard.share(subject) for guard in self.guards.values())
 
 
 class Schedule(RuleBasedStateMachine):
@@ -353,105 +284,3 @@ def test_a_new_demand_moves_shares_before_the_next_second() -> None:
     one.read()
     assert one.share("a") == PPM // 2
     assert not cluster.hub.report("two", {"a": 310}, cluster.now, {"a": 100})
-
-
-# --- tokens -------------------------------------------------------------------------------------
-
-
-def test_the_first_shares_of_a_new_gateway_come_filled_and_later_ones_with_what_was_freed() -> None:
-    cluster = Cluster()
-    cluster.hub.begin()
-    one = cluster.join("one")
-    cluster.tick()
-    assert one.inbox[0].filled == Portions(PPM)
-    one.read()
-    cluster.hub.acknowledge("one", one.answers.pop())
-    two = cluster.join("two")
-    cluster.tick()
-    one.read()
-    cluster.hub.acknowledge("one", one.answers.pop(), Portions(300_000, {"a": 70_000}))
-    cluster.send()
-    assert two.inbox[0].filled == Portions(300_000, {"a": 70_000})
-
-
-def test_without_knowing_what_was_used_shares_come_empty() -> None:
-    """An operator that takes over, a pod that died: nobody can tell what is left."""
-    cluster = Cluster()
-    cluster.join("one")
-    cluster.tick()
-    assert cluster.guards["one"].inbox[0].filled == Portions()
-    cluster.settle()
-    del cluster.guards["one"]
-    cluster.hub.remove("one")
-    two = cluster.join("two")
-    cluster.tick()
-    assert two.inbox[0].filled == Portions()
-
-
-def test_tokens_are_believed_up_to_the_share_that_was_given_up() -> None:
-    """A pod that died left its share without tokens; no other guard can claim that they are there."""
-    cluster = Cluster()
-    one = cluster.join("one")
-    cluster.join("two")
-    cluster.settle()
-    cluster.join("three")
-    cluster.tick()
-    del cluster.guards["two"]
-    cluster.hub.remove("two")
-    cluster.send()
-    one.read()
-    cluster.hub.acknowledge("one", one.answers.pop(), Portions(PPM, dict.fromkeys(SUBJECTS, PPM)))
-    four = cluster.join("four")
-    cluster.tick()
-    (message,) = four.inbox
-    assert (message.default, message.filled) == (PPM // 3, Portions(PPM // 2 - PPM // 3))
-
-
-def test_tokens_are_given_once() -> None:
-    """Two pods share what one gave up and what a dead one left empty."""
-    cluster = Cluster()
-    one = cluster.join("one")
-    cluster.join("two")
-    cluster.settle()
-    cluster.cut("one")
-    cluster.join("three")
-    cluster.cut("three")
-    del cluster.guards["two"]
-    cluster.hub.remove("two")
-    cluster.connect("one")
-    cluster.connect("three")
-    cluster.join("four")
-    one.inbox.clear()
-    cluster.hub._pool = Table(100_000)
-    cluster.tick()
-    three, four = cluster.guards["three"], cluster.guards["four"]
-    assert four.inbox[0].filled.default + three.inbox[0].filled.default == 100_000
-
-
-def test_tokens_never_outnumber_what_nobody_holds() -> None:
-    """A guard tells late that it has a share of a gateway that seemed new."""
-    cluster = Cluster()
-    cluster.hub.begin()
-    one = cluster.guards["one"] = Guard(Shares(1, PPM // 2), connected=True)
-    cluster.hub.connect("one", one.current)
-    two = cluster.join("two")
-    cluster.tick()
-    assert two.inbox[0].filled == Portions(PPM // 2)
-    del cluster.guards["one"]
-    cluster.hub.remove("one")
-    three = cluster.join("three")
-    cluster.tick()
-    assert three.inbox[0].filled == Portions()
-
-
-def test_a_gateway_whose_guards_hold_shares_is_not_new() -> None:
-    cluster = Cluster()
-    cluster.join("one")
-    cluster.settle()
-    cluster.hub.begin()
-    cluster.guards["one"].connected = False
-    del cluster.guards["one"]
-    cluster.hub.remove("one")
-    two = cluster.join("two")
-    cluster.tick()
-    assert two.inbox[0].filled == Portions()
