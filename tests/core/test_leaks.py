@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -85,7 +86,8 @@ async def _use(stand: Stand, guard: Guard) -> None:
     steps = stand.operator._steps
     issued = {v.id for account in guard.accounts().values() for key in account.keys for v in key.versions}
     now = int(time.time())
-    used = dict.fromkeys([*issued, *map(str, range(ACCOUNTS))], now)
+    invented = {uuid.uuid4().hex for _ in range(ACCOUNTS)}
+    used = dict.fromkeys(issued | invented, now)
     await guard.report(Report(demand={}, last_used=used))
     [gateway] = stand.operator.store.group(TENANT).uids("MessagingGateway")
     async with asyncio.timeout(30):

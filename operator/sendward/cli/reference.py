@@ -100,14 +100,16 @@ def _reason(reason: Enum) -> tuple[str, ...]:
 
 
 def _metrics() -> str:
-    from sendward.controller import hub_metrics as _hub  # noqa: F401  # registers its metrics
+    from sendward.controller import hub as _hub  # noqa: F401  # registers its metrics
     from sendward.controller.metrics import Metrics as OperatorMetrics
     from sendward.guard.metrics import Metrics as GuardMetrics
     from sendward.webhook.server import Metrics as WebhookMetrics
 
     calls = Counter({("", ""): 1})  # a family without a sample tells no labels
     columns = ("metric", "type", "labels", "meaning")
-    operator = [*_families(OperatorMetrics(calls, calls).registry), *_families(REGISTRY)]
+    ours = OperatorMetrics(calls, calls)
+    ours.shows(dict)
+    operator = [*_families(ours.registry), *_families(REGISTRY)]
     return _page(
         "Metrics",
         "Never a label: a phone number, a text, the id of a key.",

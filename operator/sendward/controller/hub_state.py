@@ -169,6 +169,22 @@ class GatewayState:
                 states[part] = PartState(have.epoch, have.revision, have.digest, rejected)
         return states
 
+    def order(self, part: str) -> Order | None:
+        """Of what is published of a part."""
+        published = self.published.get(part)
+        return published.order if published else None
+
+    @staticmethod
+    def expected(pods: Iterable[Pod]) -> list[Pod]:
+        """Those of Ready pods with a sidecar, as acknowledgements are expected of."""
+        return [pod for pod in pods if pod.ready and pod.injected and not pod.terminating]
+
+    def in_force(self, part: str, pods: Iterable[Pod]) -> bool:
+        """Whether the guards of all these pods enforce what is published of a part."""
+        published = self.published[part]
+        records = [self.records.get(pod.uid) for pod in pods]
+        return all(record and _is_current(record.have.get(part), published) for record in records)
+
     def out_of_sync(self, pods: Iterable[Pod]) -> int:
         """Ready pods whose guard does not enforce everything that is published."""
         return sum(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter as Calls
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from sendward import names
@@ -31,6 +31,26 @@ class _CallCollector(Collector):
         for (operation, code), count in list(self._vault.items()):
             vault.add_metric([operation, code], count)
         return [api, vault]
+
+
+class _ConditionCollector(Collector):
+    """Numbers of objects, not objects: ten thousand accounts are no more series than ten."""
+
+    # Named as in prometheus_client's own collectors: a family without samples tells no labels.
+    _labelnames = ("kind", "type", "status")
+
+    def __init__(self, conditions: Callable[[], Mapping[tuple[str, str, str], int]]) -> None:
+        self._conditions = conditions
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            "sendward_resource_condition",
+            "Objects of a kind with this status of a condition",
+            labels=self._labelnames,
+        )
+        for labels, count in sorted(self._conditions().items()):
+            family.add_metric(labels, count)
+        return [family]
 
 
 class Metrics:
@@ -66,6 +86,10 @@ class Metrics:
     def leads(self, leader: Callable[[], bool]) -> None:
         """Show leadership from now on."""
         self._leader.set_function(lambda: 1.0 if leader() else 0.0)
+
+    def shows(self, conditions: Callable[[], Mapping[tuple[str, str, str], int]]) -> None:
+        """Show how many objects there are by (kind, type of condition, status) from now on."""
+        self.registry.register(_ConditionCollector(conditions))
 
     def observe_pass(self, seconds: float, objects: int, queued: int) -> None:
         """One pass is done."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from sendward.graph.facts import Namespace, Pod
+from sendward.graph.tally import Shape, Tally
 from sendward.resources.api_key import APIKeySpec
 from sendward.resources.base import Invalid, Meta, ObjectKey, Resource
 from sendward.resources.sender_account import SenderAccountSpec
@@ -34,6 +35,7 @@ class Record:
     item: Resource | Invalid  # type: ignore[type-arg]
     status: bytes
     version: str  # metadata.resourceVersion
+    shape: Shape  # of the status
 
     @property
     def meta(self) -> Meta:
@@ -72,6 +74,7 @@ class Store:
     def __init__(self) -> None:
         self.namespaces: dict[str, Namespace] = {}
         self.opened: set[str] = set()  # onboarded, and what an earlier leader left there is loaded
+        self.tally = Tally()
         self._groups: dict[str, Group] = {}
 
     def group(self, namespace: str) -> Group:
@@ -108,7 +111,11 @@ class Store:
             return False  # an answer to our own write overtook this event
         if old is not None:
             _unlink(group, old)
-        record = records[key.name] = Record(item, status, version)
+        same = old is not None and old.status == status
+        shape = old.shape if old is not None and same else self.tally.shape(status)
+        if not same:
+            self.tally.move(key.kind, old.shape if old is not None else None, shape)
+        record = records[key.name] = Record(item, status, version, shape)
         _link(group, record)
         return old is None or old.item != item or old.status != status
 
@@ -119,6 +126,7 @@ class Store:
         if group is None or old is None or (uid and old.meta.uid != uid):
             return False
         _unlink(group, old)
+        self.tally.move(key.kind, old.shape, None)
         del group.of(key.kind)[key.name]
         return True
 

@@ -19,6 +19,7 @@ from sendward.document import Limit
 from sendward.protocol import MAX_FREED, PPM, Portions
 
 _SECOND: Final = 1_000_000_000
+NEAR: Final = 0.8  # of a limit
 _RETRY_UNKNOWN: Final = 1  # seconds; when no waiting alone admits, a larger share may
 
 Limits = Sequence[Limit]
@@ -72,6 +73,11 @@ class _Bucket:
         if elapsed > 0:
             self.tokens = min(self.capacity, self.tokens + elapsed * self.rate)
             self.last = now
+
+    def used(self, now: int) -> float:
+        """From 0 (full) to 1; a share below one message has nothing to use up."""
+        self.settle(now)
+        return 1 - self.tokens / self.capacity if self.capacity else 0.0
 
     def wait(self, needed: int) -> int:
         """Seconds until `needed` units are there, at least 1."""
@@ -250,6 +256,17 @@ class Limiter:
         for bucket in subject.buckets:
             bucket.settle(now)
         return subject.buckets
+
+    def used(self, now: int) -> tuple[float, int]:
+        """How much of a limit is used up, of the account or key nearest to its limit (0 to 1), and how
+        many are as near as `NEAR`; both of this guard's share.
+        """
+        most, near = 0.0, 0
+        for subject in self._subjects.values():
+            used = max((bucket.used(now) for bucket in subject.buckets), default=0.0)
+            most = max(most, used)
+            near += used >= NEAR
+        return most, near
 
     def sweep(self, now: int) -> None:
         """Forget subjects that are as a new one would be: all buckets full, share by default."""

@@ -53,7 +53,7 @@ class Guard:
         self.store = Store(config.document_key, config.gateway_uid, config.path(names.PATH_STATE))
         self.contact = Contact(self.store.memory, SystemClock())
         self.proxy = Proxy(config)
-        self.metrics = Metrics(config.namespace)
+        self.metrics = Metrics(config.namespace, lambda: self.state.limiter.used(time.monotonic_ns()))
         holding = Holding(config.path(names.PATH_RUN))
         self.enforcer = Enforcer(self.state, self.store, self.proxy, self.metrics, self.contact, holding)
         self._started = time.monotonic()
@@ -115,6 +115,7 @@ class Guard:
             ticks += 1
             if ticks % _SWEEP_TICKS == 1:
                 self.state.limiter.sweep(time.monotonic_ns())
+                self.metrics.keep(self.state.policy.accounts())
                 await self.enforcer.persist_memory()
             await asyncio.sleep(_TICK_SECONDS)
 

@@ -7,12 +7,12 @@ counter object for each of ten thousand accounts would cost more than the decisi
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from itertools import accumulate
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from sendward.guard.decide import Decision
@@ -38,6 +38,11 @@ class _Messages(Collector):
         if accounts is None:
             accounts = self._counts[outcome] = {}
         accounts[decision.account] = accounts.get(decision.account, 0) + (decision.cost or 1)
+
+    def keep(self, accounts: Set[str]) -> None:
+        for outcome, counts in self._counts.items():
+            kept = {account: count for account, count in counts.items() if not account or account in accounts}
+            self._counts[outcome] = kept
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         family = CounterMetricFamily(
@@ -73,14 +78,34 @@ class _Duration(Collector):
         )
 
 
-class Metrics:
-    """All metrics of one guard, in a registry of their own."""
+class _Limits(Collector):
+    """What is used up of limits, without a series for each account: the messages tell whose."""
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, used: Callable[[], tuple[float, int]]) -> None:
+        self._used = used
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        most, near = self._used()
+        yield GaugeMetricFamily(
+            "sendward_rate_limit_utilization_ratio",
+            "Part of its limit that the account or key nearest to its limit has used up, 0 to 1.",
+            value=most,
+        )
+        yield GaugeMetricFamily(
+            "sendward_rate_limit_subjects_near_limit",
+            "Accounts and keys that have used up four fifths of a limit or more.",
+            value=near,
+        )
+
+
+class Metrics:
+    """All metrics of one guard, in a registry of their own. `limits`: see `Limiter.used`."""
+
+    def __init__(self, namespace: str, limits: Callable[[], tuple[float, int]] = lambda: (0.0, 0)) -> None:
         self.registry = CollectorRegistry()
         self._messages = _Messages(namespace)
         self._duration = _Duration()
-        for collector in (self._messages, self._duration):
+        for collector in (self._messages, self._duration, _Limits(limits)):
             self.registry.register(collector)
         self.document_age = self._gauge(
             "sendward_guard_document_age_seconds", "Seconds since the hub was last heard of."
@@ -109,6 +134,10 @@ class Metrics:
         """Count one decision that took `seconds`."""
         self._messages.add(decision)
         self._duration.add(seconds)
+
+    def keep(self, accounts: Set[str]) -> None:
+        """Drop the series of accounts that are none of these; of nobody's messages they stay."""
+        self._messages.keep(accounts)
 
     def on_scrape(self, gauge: Gauge, value: Callable[[], float]) -> None:
         """Let `gauge` ask for its value when it is scraped."""

@@ -216,6 +216,10 @@ class Policy:
         limits += [limit for entry in entries for limit in entry.limits]
         return max((limiter.fill_time(limit) for limit in limits if _sound([limit])), default=0)
 
+    def accounts(self) -> set[str]:
+        """Names of all accounts with a key."""
+        return {entry.account.name for entries in self._shards.values() for entry in entries}
+
     def find(self, key_id: str) -> Entry | None:
         """The key version of an id; None if there is none, or if it is not the only claimant."""
         return self._accepted.get(key_id)
