@@ -1,74 +1,52 @@
-"""The guard's metrics of limits, and what stays of accounts that are gone."""
+"""What is counted per request in plain numbers is scraped as ordinary metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from prometheus_client.parser import text_string_to_metric_families
 
-from sendward.document import Limit
 from sendward.guard.decide import Decision
-from sendward.guard.limiter import Limiter
 from sendward.guard.metrics import Metrics
-from sendward.guard.policy import Policy
-from sendward.protocol import PPM, Portions
 from sendward.verdict import Reason, Verdict
-from tests.guard import builders
 
-SECOND = 1_000_000_000
-LIMITS = (Limit(messages=10, period=1, burst=10),)
-
-
-def _limiter() -> Limiter:
-    limiter = Limiter()
-    limiter.set_shares(0, PPM, {}, Portions(PPM))
-    return limiter
+ALLOWED = Decision(Verdict.ALLOW, Reason.Allowed, account="acme", cost=3)
+AUDITED = Decision(Verdict.ALLOW, Reason.AccountLimit, account="acme", cost=1)
+THROTTLED = Decision(Verdict.THROTTLE, Reason.AccountLimit, account="acme", cost=1)
+UNKNOWN = Decision(Verdict.DENY, Reason.UnknownKey)
 
 
-def _values(metrics: Metrics) -> dict[str, float]:
-    families = text_string_to_metric_families(metrics.text().decode())
-    return {s.name: s.value for family in families for s in family.samples if not s.labels}
+def samples(metrics: Metrics, family: str) -> dict[tuple[object, ...], float]:
+    (found,) = (f for f in text_string_to_metric_families(metrics.text().decode()) if f.name == family)
+    return {(sample.name, *sorted(sample.labels.items())): sample.value for sample in found.samples}
 
 
-def test_the_fullest_limit_is_told_and_how_many_are_near() -> None:
-    limiter = _limiter()
-    now = 0
-    metrics = Metrics("n", lambda: limiter.used(now))
-    assert _values(metrics)["sendward_rate_limit_utilization_ratio"] == 0
-    limiter.admit(now, [("calm", LIMITS)], 2)
-    limiter.admit(now, [("busy", LIMITS)], 9)
-    limiter.admit(now, [("full", LIMITS)], 10)
-    assert _values(metrics)["sendward_rate_limit_utilization_ratio"] == 1
-    assert _values(metrics)["sendward_rate_limit_subjects_near_limit"] == 2
-    now = SECOND // 2
-    assert _values(metrics)["sendward_rate_limit_utilization_ratio"] == 0.5
-    assert _values(metrics)["sendward_rate_limit_subjects_near_limit"] == 0
+def test_messages_are_counted_by_account_verdict_and_reason() -> None:
+    metrics = Metrics("sms")
+    for decision in (ALLOWED, ALLOWED, AUDITED, THROTTLED, UNKNOWN):
+        metrics.record(decision, 0.0)
+    found = samples(metrics, "sendward_messages")
+    common = [("namespace", "sms"), ("protocol", "http")]
+    expected = {
+        ("acme", "Allow", "Allowed"): 6,
+        ("acme", "Allow", "AccountLimit"): 1,
+        ("acme", "Throttle", "AccountLimit"): 1,
+        ("", "Deny", "UnknownKey"): 1,  # a refused request counts, though it has no cost
+    }
+    assert found == {
+        (
+            "sendward_messages_total",
+            *sorted([*common, ("account", account), ("decision", decision), ("reason", reason)]),
+        ): count
+        for (account, decision, reason), count in expected.items()
+    }
 
 
-def test_a_share_without_a_whole_message_is_not_a_limit_that_is_used_up() -> None:
-    limiter = Limiter()
-    limiter.set_shares(0, PPM // 100, {}, Portions(PPM // 100))
-    assert limiter.admit(0, [("a", LIMITS)], 1).refused == 0
-    assert limiter.used(0) == (0.0, 0)
-
-
-def _accounts(metrics: Metrics) -> Iterator[str]:
-    for family in text_string_to_metric_families(metrics.text().decode()):
-        if family.name == "sendward_messages":
-            yield from (sample.labels["account"] for sample in family.samples)
-
-
-def test_series_of_accounts_that_are_gone_go_too() -> None:
-    metrics, policy = Metrics("n"), Policy()
-    for number in range(1000):
-        metrics.record(Decision(Verdict.ALLOW, Reason.Allowed, account=f"a{number}", cost=1), 0.001)
-    metrics.record(Decision(Verdict.DENY, Reason.UnknownKey), 0.001)
-    assert len(list(_accounts(metrics))) == 1001
-    policy.set_shard(0, builders.shard(builders.account("a7", builders.key("one"))))
-    metrics.keep(policy.accounts())
-    assert sorted(_accounts(metrics)) == ["", "a7"]
-    metrics.record(Decision(Verdict.ALLOW, Reason.Allowed, account="a7", cost=1), 0.001)
-    assert (
-        'account="a7",decision="Allow",namespace="n",protocol="http",reason="Allowed"} 2.0'
-        in metrics.text().decode()
-    )
+def test_durations_are_a_cumulative_histogram() -> None:
+    metrics = Metrics("sms")
+    for seconds in (0.00001, 0.00002, 0.00002, 0.3):  # a bound belongs to its bucket
+        metrics.record(ALLOWED, seconds)
+    name = "sendward_message_decision_duration_seconds"
+    found = samples(metrics, name)
+    buckets = [found[f"{name}_bucket", ("le", bound)] for bound in ("1e-05", "2.5e-05", "0.1", "+Inf")]
+    assert buckets == [1, 3, 3, 4]
+    assert found[f"{name}_count",] == 4
+    assert found[f"{name}_sum",] == 0.30005
