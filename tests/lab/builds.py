@@ -68,6 +68,7 @@ class Build:
 
 BUILDS: tuple[Build, ...] = (
     Build("etcd", "etcd", "go.etcd.io/etcd/server/v3", 2),
+    Build("etcdutl", "etcdutl", "go.etcd.io/etcd/etcdutl/v3", 0.5),
     Build(
         "kube-apiserver",
         "kubernetes",

@@ -104,6 +104,11 @@ class Lab:
         return self._ca
 
     @property
+    def etcd_data(self) -> Path:
+        """etcd's data folder, to copy while etcd does not run."""
+        return self._data / "etcd"
+
+    @property
     def vault_address(self) -> str:
         """`https://HOST:PORT`, from here and from pods."""
         return self._started_vault.address

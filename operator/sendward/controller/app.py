@@ -60,6 +60,7 @@ _RESYNC: Final = 600.0
 _USAGE: Final = 5.0
 _AUTHORITY: Final = 3600.0
 _RETRY: Final = 1.0
+_GUARDS_FIRST: Final = 10.0
 _log = structlog.get_logger(__name__)
 
 
@@ -319,6 +320,8 @@ class Operator:
             group.create_task(self._loop.run())
             group.create_task(self._every(_USAGE, self._usage))
             group.create_task(self._every(_RESYNC, self._resync))
+            # The guards first: what they know tells a restored etcd from a restored Vault.
+            await asyncio.sleep(_GUARDS_FIRST)
             group.create_task(self._every(_RESYNC, self._audit.run))
 
     async def _trust(self) -> None:

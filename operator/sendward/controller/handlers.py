@@ -48,6 +48,8 @@ def _follow(found: kopf.OperatorRegistry, plural: str, kind: str, resources: Res
     @kopf.on.event(names.GROUP, "v1alpha1", plural, registry=found, id=f"follow-{plural}")
     def follow(event: Mapping[str, Any], **_: Any) -> None:
         raw = dict(event["object"])
+        if event["type"] is None:  # kopf lists, at start or after a 410, and says nothing of what vanished
+            resources.gaps[kind].set()
         if event["type"] == "DELETED":
             resources.deleted(kind, raw)
         else:

@@ -1,4 +1,4 @@
-"""Our own full listing of the kinds that kopf watches: at start, then every ten minutes.
+"""Our own full listing of the kinds that kopf watches: at start, after a gap, and every ten minutes.
 
 Kopf does not notice what vanished while a watch was down; a listing replaces what we hold (design:
 ghosts). The first one also is the barrier before the loop may decide anything.
@@ -7,6 +7,7 @@ ghosts). The first one also is the barrier before the loop may decide anything.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -18,6 +19,7 @@ from sendward.resources.base import ObjectKey
 
 _EVERY: Final = 600.0
 _RETRY: Final = 1.0
+_SETTLE: Final = 1.0  # several watches notice the same gap
 _log = structlog.get_logger(__name__)
 
 
@@ -41,7 +43,10 @@ async def listing(kube: Kube, kind: Kind, resources: Resources) -> None:
 
 
 async def keep_listing(kube: Kube, kind: Kind, resources: Resources, ready: asyncio.Event) -> None:
-    """List at once, and every ten minutes, until cancelled. Sets `ready` after the first success."""
+    """List at once, after each gap of a watch, and every ten minutes, until cancelled. Sets `ready` after
+    the first success.
+    """
+    gap = resources.gaps[kind.kind]
     while True:
         try:
             await listing(kube, kind, resources)
@@ -50,4 +55,8 @@ async def keep_listing(kube: Kube, kind: Kind, resources: Resources, ready: asyn
             await asyncio.sleep(_RETRY)
             continue
         ready.set()
-        await asyncio.sleep(_EVERY)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_EVERY):
+                await gap.wait()
+        await asyncio.sleep(_SETTLE)
+        gap.clear()

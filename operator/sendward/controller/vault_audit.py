@@ -72,11 +72,29 @@ class VaultAudit:
             _log.warning(
                 "Vault does not hold what is recorded: every key is compared", namespace=namespace.name
             )
+            if await self._is_backup(namespace, records):
+                _log.warning("the records are older than Vault: etcd was restored", namespace=namespace.name)
+                for record in records:
+                    self._steps.doubt(record.meta.uid)
+                    self._mark(record.meta.key)
+                return
             await self._repair(namespace, records)
 
     def _is_chosen(self, record: Record, held: set[str]) -> bool:
         missing = record.meta.uid not in held and rotation.current(_status(record)) is not None
         return missing or zlib.crc32(record.meta.uid.encode()) % _ROUNDS == self._round
+
+    async def _is_backup(self, namespace: Namespace, records: Iterable[Record]) -> bool:
+        """Whether Vault holds a version of ours that a key at rest does not know: then its words count."""
+        for record in records:
+            latest = await self._vault.kv_read(names.key_path(namespace.uid, record.meta.uid))
+            if (
+                latest is not None
+                and _is_unrecorded(latest, _status(record).versions)
+                and self._is_at_rest(record)
+            ):
+                return True
+        return False
 
     async def _repair(self, namespace: Namespace, records: Iterable[Record]) -> None:
         for record in records:

@@ -6,6 +6,8 @@ our own informers; the other kinds come through kopf (`handlers`).
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +41,8 @@ class Resources:
         self._dirty = dirty
         self._key_gone = key_gone
         self._told: dict[str, set[ObjectKey]] = {}  # by kind, while it is listed
+        # By kind: a watch began anew, and does not tell what vanished before.
+        self.gaps: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     def listen(self, kind: str) -> set[ObjectKey]:
         """A listing beside the watch begins: what is told from now on, until `reset`, is newer than it."""

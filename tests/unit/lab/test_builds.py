@@ -107,5 +107,5 @@ def test_require_names_the_command_that_builds(tmp_path: Path, monkeypatch: pyte
 
 
 def test_an_unknown_name_is_told() -> None:
-    with pytest.raises(LabError, match="cannot build nginx; it knows etcd, kube-apiserver"):
+    with pytest.raises(LabError, match="cannot build nginx; it knows etcd, etcdutl, kube-apiserver"):
         builds.named(("nginx", "etcd"))
