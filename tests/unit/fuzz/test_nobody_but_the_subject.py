@@ -183,23 +183,28 @@ def _without_network(text: str) -> Any:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(GOOD, min_size=1, max_size=3, unique_by=lambda good: good.name), things())
-def test_a_hostile_tenant_changes_nothing_of_anybody_else(accounts: list[Good], hostile: list[Thing]) -> None:
-    tenant_names = {(thing.kind, thing.name) for thing in hostile}
-    accounts = [g for g in accounts if not {("SenderAccount", g.name), ("APIKey", g.name)} & tenant_names]
-    world = populated(accounts)
+@given(st.lists(GOOD, min_size=1, max_size=3, unique_by=lambda good: good.name), things(), things())
+def test_a_hostile_tenant_changes_nothing_of_anybody_else(
+    accounts: list[Good], first: list[Thing], second: list[Thing]
+) -> None:
+    """It comes, changes and adds to what it declares, and goes."""
+    taken = {(thing.kind, thing.name) for thing in (*first, *second)}
+    others = [g for g in accounts if not {("SenderAccount", g.name), ("APIKey", g.name)} & taken]
+    world = populated(others)
     try:
         before = picture(world, set())
-        tenant = declare(world, hostile)
-        world.settle()
-        after = picture(world, tenant)
-        untouched(before, after, tenant)
-        served = sum(uid in tenant for entries in after.entries.values() for uid in entries)
-        event(f"entries of the tenant in documents of others: {served}")
-        accepted = sum(world.condition(t.kind, t.name, "Accepted")[0] == "True" for t in hostile)
-        event(f"objects accepted: {accepted}")
-        for thing in hostile:
-            world.erase(thing.kind, thing.name)
+        tenant: set[str] = set()
+        for hostile in (first, second):
+            tenant |= declare(world, hostile)
+            world.settle()
+            after = picture(world, tenant)
+            untouched(before, after, tenant)
+            served = sum(uid in tenant for entries in after.entries.values() for uid in entries)
+            event(f"entries of the tenant in documents: {served}")
+            accepted = sum(world.condition(t.kind, t.name, "Accepted")[0] == "True" for t in hostile)
+            event(f"objects accepted: {accepted} of {len(hostile)}")
+        for kind, name in taken:
+            world.erase(kind, name)
         world.settle()
         gone = picture(world, set())
         untouched(before, gone, set())
