@@ -106,6 +106,18 @@ HEADER_ACCOUNT: Final = "x-sw-account"  # to the application: name of the accoun
 HEADER_KEY: Final = "x-sw-key"  # to the application: id of the key version
 HEADER_REASON: Final = "x-sw-reason"  # to Envoy's access log: reason code
 
+# Headers of a request that the guard looks at: Envoy sends it no others, and it keeps no others, so that
+# no decision can rest on a header that does not arrive. Length and method come with HTTP itself.
+HEADERS_JUDGED: Final = (
+    "authorization",
+    "x-api-key",
+    "x_api_key",
+    "content-type",
+    "content-encoding",
+    "x-request-id",
+    HEADER_SOURCE,
+)
+
 # What the guard answers instead of 503: Envoy takes a 5xx of ext_authz for no answer and drops the body.
 # Envoy turns it into 503 and keeps the body. A plain 503 is refused as well, without the guard's reason.
 STATUS_UNAVAILABLE: Final = 490

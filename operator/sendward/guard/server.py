@@ -26,6 +26,7 @@ from sendward.verdict import Reason, Verdict
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024  # above what any gateway may declare; Envoy refuses before
 MAX_HEAD_BYTES: Final = 128 * 1024
 _SOURCE: Final = names.HEADER_SOURCE.encode()
+_JUDGED: Final = frozenset(name.encode() for name in names.HEADERS_JUDGED)
 
 log = structlog.get_logger(__name__)
 
@@ -111,8 +112,10 @@ class AuthProtocol(asyncio.Protocol):
             self._refuse()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # The busiest line of the guard, a dozen times a request: no further call in it.
-        self._headers.append((name.lower(), value))
+        # The busiest lines of the guard, several times a request: no further call in them.
+        name = name.lower()
+        if name in _JUDGED:
+            self._headers.append((name, value))
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse()

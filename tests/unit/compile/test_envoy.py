@@ -56,12 +56,21 @@ def test_most_specific_operation_is_matched_first() -> None:
 def test_guard_is_asked_before_anything_acts() -> None:
     filters = manager(spec())["http_filters"]
     kinds = [item["typed_config"]["@type"].rpartition(".")[2] for item in filters]
-    assert kinds == ["HeaderMutation", "ExtAuthz", "HeaderMutation", "Router"]
+    assert kinds == ["ExtAuthz", "Router"]
     assert len(filters) == len(FILTERS)
-    guard = filters[1]["typed_config"]
+    guard = filters[0]["typed_config"]
     assert guard["failure_mode_allow"] is False
     assert guard["with_request_body"]["allow_partial_message"] is False
     assert "retry_policy" not in guard["http_service"]
+
+
+def test_the_guard_is_sent_what_it_judges_and_the_source_only_by_the_proxy() -> None:
+    guard = manager(spec())["http_filters"][0]["typed_config"]
+    forwarded = [pattern["exact"] for pattern in guard["allowed_headers"]["patterns"]]
+    assert {*forwarded, names.HEADER_SOURCE} == set(names.HEADERS_JUDGED)
+    assert names.HEADER_SOURCE not in forwarded
+    (source,) = guard["http_service"]["authorization_request"]["headers_to_add"]
+    assert source == {"key": names.HEADER_SOURCE, "value": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}
 
 
 def test_ipv6_socket_only_for_ipv6_peers() -> None:
@@ -88,7 +97,4 @@ def test_keys_never_reach_log_or_application() -> None:
     text = json.dumps(config["access_log"]).upper()
     for word in ("PATH", "AUTHORIZATION", "X-API-KEY", "BODY", "USER-AGENT", "REFERER"):
         assert word not in text
-    removed = config["http_filters"][2]["typed_config"]["mutations"]["request_mutations"]
-    assert {"remove": "authorization"} in removed
-    assert {"remove": "x-api-key"} in removed
-    assert {"remove": names.HEADER_SOURCE} in removed
+    assert config["route_config"]["request_headers_to_remove"] == ["authorization", "x-api-key"]

@@ -16,6 +16,8 @@ from sendward.verdict import ProxyReason
 
 NO_OPERATION: Final = "none"
 
+# The application learns account and key id, never the key.
+_REQUEST_HEADERS_REMOVED: Final = ("authorization", "x-api-key")
 # What an application may not tell: its software, and headers that are ours.
 _RESPONSE_HEADERS_REMOVED: Final = ("server", "x-powered-by", names.HEADER_REASON)
 
@@ -25,6 +27,7 @@ def route_config(spec: MessagingGatewaySpec) -> Json:
     ordered = sorted(spec.http.operations, key=_specificity)
     return {
         "name": "operations",
+        "request_headers_to_remove": list(_REQUEST_HEADERS_REMOVED),
         "response_headers_to_remove": list(_RESPONSE_HEADERS_REMOVED),
         "virtual_hosts": [
             {
