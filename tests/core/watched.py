@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sendward import names
 from sendward.apply.ports import KVValue
 from sendward.controller.vault_audit import VaultAudit
 from sendward.errors import SendwardError
-from tests.core.harness import TENANT_UID, SimulatedGuard, World
+from tests.core.harness import TENANT_UID, SimulatedClock, SimulatedGuard, World
 from tests.core.test_key_life import GATEWAY
 from tests.fakes.memory import MemoryVault
 from tests.fakes.vault import Entry
@@ -82,6 +82,16 @@ class FaultyVault(MemoryVault):
         self.refuses = self.loses = healthy
 
 
+@dataclass
+class SkewedClock(SimulatedClock):
+    """`ahead` of the true time, which passes evenly; the monotonic clock knows nothing of it."""
+
+    ahead: timedelta = timedelta()
+
+    def now(self) -> datetime:
+        return self.moment + self.ahead
+
+
 class Watched(World):
     """One account `bank` with the keys that a test declares. `keep` and `refuse` hold version ids that
     every guard must accept, or must not, at every instant from now on.
@@ -91,9 +101,12 @@ class Watched(World):
         self.keep: set[str] = set()
         self.refuse: set[str] = set()
         self.numbers: dict[tuple[str, int], str] = {}
+        self.guards_ahead = timedelta()
         super().__init__()
         self.faulty = FaultyVault()
         self.vault = self.faulty
+        self.skewed = SkewedClock()  # the operator's
+        self.clock = self.skewed
         self.start()
         self.put("MessagingGateway", "sms", GATEWAY)
         self.put("APIKeyPolicy", "std", POLICY)
@@ -124,7 +137,7 @@ class Watched(World):
         return self._judged(super().take(guard))
 
     def _judged(self, moved: bool) -> bool:
-        now = self.clock.now()
+        now = self.clock.moment + self.guards_ahead
         for guard in self.guards:
             for version in self.keep:
                 assert guard.accepts("bank", version, now), f"{version} is cut off"

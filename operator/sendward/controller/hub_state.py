@@ -120,13 +120,13 @@ class GatewayState:
             self.records[pod_uid].refused[nack.part] = (order, message)
 
     def report(self, pod_uid: str, report: Report, now: datetime, monotonic: float) -> bool:
-        """Demand for the shares; last use, never in the future. True when there is a new demand."""
+        """Demand for the shares; last use, by our own clock. True when there is a new demand."""
         changed = self.shares.report(pod_uid, report.demand, monotonic, report.bursts)
-        latest = int(now.timestamp())
-        for version, seconds in report.last_used.items():
+        heard = int(now.timestamp())
+        for version in report.last_used:  # since its last report: its clock may be off, ours counts
             known = version in self.last_used
             if len(version) <= MAX_ID and (known or len(self.last_used) < _MAX_LAST_USED):
-                self.last_used[version] = max(self.last_used.get(version, 0), min(seconds, latest))
+                self.last_used[version] = heard
         return changed
 
     def next_part(self, pod_uid: str, sent: Mapping[str, Order]) -> str | None:
