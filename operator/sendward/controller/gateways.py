@@ -119,6 +119,10 @@ class Gateways:
             return
         if record.meta.uid in self._removed:
             return
+        if record.meta.deleting and not self._store.pods_of(key.namespace, key.name):
+            # Nobody is left to hear of it: a part that is written now would only be deleted again.
+            self._documents.forget(record.meta.uid)
+            return
         if isinstance(record.item, Invalid):
             found = self._documents.get(record.meta.uid)
             if found is not None and found.gateway is not None:
