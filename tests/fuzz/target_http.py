@@ -8,15 +8,12 @@ from __future__ import annotations
 import asyncio
 import re
 
-from sendward.document import Limit
 from sendward.guard.decide import State
 from sendward.guard.limiter import Limiter
 from sendward.guard.metrics import Metrics
 from sendward.guard.policy import Policy, gateway_view
-from sendward.guard.request import MAX_RECIPIENTS
 from sendward.guard.server import AuthProtocol, Judge
 from sendward.guard.usage import Usage
-from sendward.protocol import PPM
 from sendward.verdict import Reason
 from tests.fuzz.choices import Choices
 from tests.guard import builders
@@ -34,9 +31,7 @@ def _policy() -> Policy:
     policy.set_shard(
         0,
         builders.shard(
-            builders.account(
-                "acme", builders.key("one"), sender_ids=["ACME"], limits=[Limit(MAX_RECIPIENTS, 1, 2000)]
-            ),
+            builders.account("acme", builders.key("one"), sender_ids=["ACME"]),
             builders.account("globex", builders.key("gone", revoked), builders.key("old", expired)),
             builders.account("evil", builders.key("denied"), denied=Reason.AccountSuspended.code),
         ),
@@ -70,10 +65,8 @@ def http(data: bytes) -> None:
     choices = Choices(data)
     length = choices.number(256)
     raw = choices.rest()
-    limiter = Limiter()
-    limiter.set_shares(0, PPM, {})
     usage = Usage()
-    protocol, wire = AuthProtocol(Judge(State(_POLICY, limiter), usage, _METRICS), set()), Wire()
+    protocol, wire = AuthProtocol(Judge(State(_POLICY, Limiter()), usage, _METRICS), set()), Wire()
     protocol.connection_made(wire)
     for start in range(0, len(raw), length or len(raw) or 1):
         if not wire.closed:

@@ -182,7 +182,7 @@ def _without_network(text: str) -> Any:
     return found
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(GOOD, min_size=1, max_size=3, unique_by=lambda good: good.name), things(), things())
 def test_a_hostile_tenant_changes_nothing_of_anybody_else(
     accounts: list[Good], first: list[Thing], second: list[Thing]

@@ -114,7 +114,7 @@ async def test_a_review_with_fields_of_any_type_gets_an_answer(
         for step in place[:-1]:
             node = _child(node, step)
         if isinstance(node, dict):
-            node[place[-1]] = value
+            node[place[-1]] = copy.deepcopy(value)
     outcome = await answer(json.dumps(body).encode())
     if outcome is not None and "patch" in response(outcome):
         check(outcome)
