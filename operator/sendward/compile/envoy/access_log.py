@@ -1,7 +1,8 @@
 """The access log: one JSON object per request on stdout.
 
 Path, query, body and headers of the client are not in it, since an API may carry phone numbers, text
-or keys in any of them; the operation is named by its route instead.
+or keys in any of them; operation and method are those of the route instead. (HTTP/2 admits any token as
+a method, also a phone number.)
 """
 
 from __future__ import annotations
@@ -11,11 +12,8 @@ from typing import Final
 from sendward import names
 from sendward.compile.envoy.resource import Json, extension
 
-# HTTP/2 admits any token as a method, also a phone number.
-_METHOD: Final = (
-    "%CEL(request.method in ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'CONNECT']"
-    " ? request.method : 'other')%"
-)
+ROUTE_METADATA: Final = "sendward"  # namespace of what a route says of itself; key `method`
+
 _FIELDS: Final = {
     "time": "%START_TIME%",
     "requestId": "%REQ(X-REQUEST-ID)%",
@@ -23,7 +21,7 @@ _FIELDS: Final = {
     "peer": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
     "protocol": "%PROTOCOL%",
     "tls": "%DOWNSTREAM_TLS_VERSION%",
-    "method": _METHOD,
+    "method": f"%METADATA(ROUTE:{ROUTE_METADATA}:method)%",
     "operation": "%ROUTE_NAME%",
     "status": "%RESPONSE_CODE%",
     "details": "%RESPONSE_CODE_DETAILS%",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from sendward import names
-from sendward.compile.envoy import cluster
+from sendward.compile.envoy import access_log, cluster
 from sendward.compile.envoy.resource import Json, duration
 from sendward.resources.messaging_gateway import MessagingGatewaySpec, OperationSpec
 from sendward.verdict import ProxyReason
@@ -50,6 +50,7 @@ def _route(operation: OperationSpec, spec: MessagingGatewaySpec) -> Json:
             **_path(operation),
             "headers": [{"name": ":method", "string_match": {"exact": operation.method}}],
         },
+        "metadata": {"filter_metadata": {access_log.ROUTE_METADATA: {"method": operation.method}}},
         "route": {"cluster": cluster.APPLICATION, "timeout": duration(spec.http.request_timeout)},
     }
 
