@@ -1,8 +1,15 @@
 """What the sidecar is compared with: the same Envoy with TLS and no policy, and Envoy's own filters.
 
-plain      TLS and routing, nothing else
-transport  the product's configuration without the call of the guard: limits, normalisation, log
-native     plain, with api_key_auth, an RBAC tree of source networks, and local rate limits
+All have the product's listener, TLS, clusters and application.
+
+bare           a route, nothing else
+plain          a route and the product's access log: what all others are measured against
+transport      the product's configuration without the call of the guard: limits, normalisation, log
+native         plain, with api_key_auth, an RBAC tree of source networks, and local rate limits
+native_signed  native, with a call of a server that verifies signatures (`tests.bench.signing`)
+
+The native chains lack what Envoy's filters cannot do: hashed keys, operations of a key, sender ids,
+recipients of a message, and counters that pods and key versions share.
 """
 
 from __future__ import annotations
@@ -12,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sendward import names
+from sendward.compile.envoy import cluster
 from sendward.compile.envoy.filters.ext_authz import NAME as EXT_AUTHZ
 from sendward.document import EnvoyFiles
 from tests.guard.builders import Credential
@@ -20,6 +28,9 @@ Json = dict[str, Any]
 
 _HTTP: Final = "envoy.extensions.filters.http"
 _CLIENT: Final = "x-sw-client"
+_RATE_LIMITS: Final[list[Json]] = [
+    {"actions": [{"request_headers": {"header_name": _CLIENT, "descriptor_key": "account"}}]}
+]
 _SOURCE_INPUT: Final = "envoy.extensions.matching.common_inputs.network.v3.SourceIPInput"
 
 
@@ -39,13 +50,41 @@ def transport(compiled: EnvoyFiles) -> EnvoyFiles:
     return files
 
 
+def bare(compiled: EnvoyFiles) -> EnvoyFiles:
+    """Nothing in the HTTP configuration but a route."""
+    return _only(compiled, [], [], log=False)
+
+
 def plain(compiled: EnvoyFiles) -> EnvoyFiles:
-    """The product's listener and clusters, with nothing in its HTTP configuration but a route."""
-    return _bare(compiled, [], [])
+    """Nothing in the HTTP configuration but a route and the access log."""
+    return _only(compiled, [], [])
 
 
 def native(compiled: EnvoyFiles, credentials: Sequence[Credential], cidr: str) -> EnvoyFiles:
     """One account a key, each with the same network and limits."""
+    return _only(compiled, _policy(credentials, cidr), _RATE_LIMITS)
+
+
+def native_signed(compiled: EnvoyFiles, credentials: Sequence[Credential], cidr: str) -> EnvoyFiles:
+    """The same, and every request is signed."""
+    files = _only(compiled, [*_policy(credentials, cidr), _signature()], _RATE_LIMITS)
+    files.clusters[:] = copy.deepcopy(compiled.clusters)
+    return files
+
+
+def _signature() -> Json:
+    headers = ("x-timestamp", "x-nonce", "x-signature")
+    return _named(
+        EXT_AUTHZ,
+        f"{_HTTP}.ext_authz.v3.ExtAuthz",
+        transport_api_version="V3",
+        with_request_body={"max_request_bytes": 65536, "allow_partial_message": False},
+        allowed_headers={"patterns": [{"exact": name} for name in headers]},
+        http_service={"server_uri": {"uri": "http://guard", "cluster": cluster.GUARD, "timeout": "1s"}},
+    )
+
+
+def _policy(credentials: Sequence[Credential], cidr: str) -> list[Json]:
     clients = [f"customer-{number:05}" for number in range(len(credentials))]
     auth = _named(
         "envoy.filters.http.api_key_auth",
@@ -56,8 +95,7 @@ def native(compiled: EnvoyFiles, credentials: Sequence[Credential], cidr: str) -
         key_sources=[{"header": "x-api-key"}],
         forwarding={"header": _CLIENT, "hide_credentials": True},
     )
-    rate_limits = [{"actions": [{"request_headers": {"header_name": _CLIENT, "descriptor_key": "account"}}]}]
-    return _bare(compiled, [auth, _networks(clients, cidr), _limits()], rate_limits)
+    return [auth, _networks(clients, cidr), _limits()]
 
 
 def _networks(clients: Sequence[str], cidr: str) -> Json:
@@ -108,14 +146,16 @@ def _limits() -> Json:
     )
 
 
-def _bare(compiled: EnvoyFiles, filters: list[Json], rate_limits: list[Json]) -> EnvoyFiles:
+def _only(
+    compiled: EnvoyFiles, filters: list[Json], rate_limits: list[Json], *, log: bool = True
+) -> EnvoyFiles:
     files = copy.deepcopy(compiled)
     manager = _manager(files)
     route: Json = {"cluster": "application"}
     if rate_limits:
         route["rate_limits"] = rate_limits
     hosts = [{"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": route}]}]
-    kept = {"@type": manager["@type"], "stat_prefix": manager["stat_prefix"]}
+    kept = {name: manager[name] for name in ("@type", "stat_prefix", *(["access_log"] if log else []))}
     manager.clear()
     manager.update(
         kept,

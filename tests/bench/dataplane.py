@@ -1,8 +1,10 @@
 """The data plane: CPU per request, throughput and latency of Envoy and guard, beside plain Envoy.
 
-All variants run at once and are loaded in turns, so that a disturbance of the machine meets them all.
-Figures are medians over the rounds. The load generator and the upstream share the machine, so the
-CPU per request is the figure to trust; throughput and latency are those of this machine.
+Plain is the same Envoy with the same TLS, access log and application, and no policy (`chains`). All
+variants run at once and are loaded in turns, so that a disturbance of the machine meets them all, and
+each is compared with plain of the same round. Figures are medians over the rounds. Load generator and
+application share the machine, so the CPU per request is the figure to trust; throughput and latency are
+those of this machine.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ from tests.bench import chains, machine
 from tests.bench.figures import Figure, figure
 from tests.bench.sidecar import CIDR, Sidecar, free_port
 from tests.guard import builders
-from tests.guard.builders import Credential
 from tests.lab.builds import require
 
 Say = Callable[[str], None]
@@ -52,6 +53,15 @@ class Samples:
     p50_ms: list[float] = field(default_factory=list)
     p99_ms: list[float] = field(default_factory=list)
 
+    @property
+    def total_us(self) -> list[float]:
+        """CPU of both processes."""
+        return [envoy + guard for envoy, guard in zip(self.envoy_us, self.guard_us, strict=True)]
+
+    def ratio(self, other: Samples) -> float:
+        """CPU beside that of another variant, in the same rounds: what disturbs both cancels out."""
+        return statistics.median(a / b for a, b in zip(self.total_us, other.total_us, strict=True))
+
 
 @dataclass
 class Variant:
@@ -73,7 +83,8 @@ async def measure(keys: Sequence[int], rounds: Rounds, say: Say) -> list[Figure]
             # Forth and back, so that none always comes first.
             for variant in variants if number % 2 else reversed(variants):
                 await _load(variant, rounds, keep=number > 0)
-        return [found for variant in variants for found in _figures(variant, variants[0])]
+        figures = [found for variant in variants for found in _figures(variant, variants[0])]
+        return [*figures, _beside_native(variants)]
 
 
 def _application(stack: ExitStack) -> int:
@@ -92,7 +103,8 @@ async def _start(stack: ExitStack, keys: Sequence[int], application: int, say: S
 
     credentials = [builders.credential(f"key-{number}") for number in range(keys[-1])]
     variants = []
-    for name, build in (("plain", chains.plain), ("transport", chains.transport)):
+    # Plain comes first: it is what the others are compared with.
+    for name, build in (("plain", chains.plain), ("bare", chains.bare), ("transport", chains.transport)):
         made = sidecar(name)
         say(f"data plane: {name}")
         await made.start_alone(build(files(made.spec)), credentials[:1])
@@ -103,13 +115,14 @@ async def _start(stack: ExitStack, keys: Sequence[int], application: int, say: S
         await made.start_guarded(credentials[:count])
         variants.append(Variant("sendward", count, made))
         made = sidecar(f"native, {count} keys")
-        await made.start_alone(_native(made, credentials[:count]), credentials[:count])
+        await made.start_alone(
+            chains.native(files(made.spec), credentials[:count], CIDR), credentials[:count]
+        )
         variants.append(Variant("native", count, made))
+    made = sidecar("native with signing")
+    await made.start_signed(chains.native_signed(files(made.spec), credentials, CIDR), credentials)
+    variants.append(Variant("native_signed", len(credentials), made))
     return variants
-
-
-def _native(made: Sidecar, credentials: Sequence[Credential]) -> Any:
-    return chains.native(files(made.spec), credentials, CIDR)
 
 
 async def _load(variant: Variant, rounds: Rounds, *, keep: bool) -> None:
@@ -135,6 +148,7 @@ async def _send(sidecar: Sidecar, connections: int, seconds: float) -> dict[str,
     process = await asyncio.create_subprocess_exec(
         str(require("load")), "send", "-address", f"127.0.0.1:{sidecar.port}", "-ca", str(sidecar.place.ca),
         "-keys", str(sidecar.key_file), "-connections", str(connections), "-seconds", str(seconds),
+        "-secret", sidecar.signing_secret,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     output, errors = await process.communicate()
@@ -170,10 +184,15 @@ def _figures(variant: Variant, plain: Variant) -> list[Figure]:
         result.append(of("latency_ms_p50", median(found.p50_ms), "ms", "1 connection"))
         result.append(of("latency_ms_p99", median(found.p99_ms), "ms", "1 connection"))
         return result
-    # Pairs of the same round: a disturbance that lasts longer than a round cancels out.
-    ratios = [(e + g) / b for e, g, b in zip(found.envoy_us, found.guard_us, base.envoy_us, strict=True)]
-    result.append(of("cpu_ratio_to_plain_tls", median(ratios), "x", "Envoy and guard"))
+    result.append(of("cpu_ratio_to_plain_tls", found.ratio(base), "x", "Envoy and guard"))
     for name, ours, theirs in (("p50", found.p50_ms, base.p50_ms), ("p99", found.p99_ms, base.p99_ms)):
         added = [a - b for a, b in zip(ours, theirs, strict=True)]
         result.append(of(f"added_latency_ms_{name}", median(added), "ms", "1 connection"))
     return result
+
+
+def _beside_native(variants: Sequence[Variant]) -> Figure:
+    """Sendward beside the native chain with a signing check; both with the highest number of keys."""
+    latest = {variant.name: variant for variant in variants}
+    ours, theirs = latest["sendward"], latest["native_signed"]
+    return figure("cpu_ratio_to_native_signed", ours.samples.ratio(theirs.samples), "x", ours.keys)

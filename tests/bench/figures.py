@@ -55,6 +55,7 @@ _AIMS: Final[Mapping[str, Aim]] = {
     "guard_cpu_us_per_request": Aim("<=", 60),
     "guard_rss_mb": Aim("<", 150),
     "cpu_ratio_to_plain_tls": Aim("<=", 2.8),
+    "cpu_ratio_to_native_signed": Aim("<=", 1),
 }
 # 10,000 accounts in less than 4 minutes; fewer in proportion.
 _CONVERGE_SECONDS_PER_ACCOUNT: Final = 240 / 10_000

@@ -31,6 +31,7 @@ from tests.lab.pki import CertificateAuthority
 
 SHARDS: Final = 16
 CIDR: Final = "127.0.0.0/8"
+SIGNING_SECRET: Final = "of-the-benchmark"
 _READY_SECONDS: Final = 60.0
 _LIMITS: Final = [Limit(1_000_000, 1, 1_000_000)]  # counted, never reached
 
@@ -114,6 +115,7 @@ class Sidecar:
         self.keys = 0
         self.envoy: subprocess.Popen[bytes] | None = None
         self.guard: subprocess.Popen[bytes] | None = None
+        self.signing_secret = ""  # with which requests are to be signed
         self._metrics_port = free_port()
         self._probe_port = free_port()
 
@@ -139,6 +141,13 @@ class Sidecar:
         self.place.path(names.PATH_BOOTSTRAP).write_bytes(msgspec.json.encode(content))
         self._start_envoy()
         await self._until("Envoy's listener", self._listens)
+
+    async def start_signed(self, files: EnvoyFiles, credentials: Sequence[Credential]) -> None:
+        """Envoy with these files, and a server that verifies signatures in the guard's place."""
+        self._start_signing()
+        await self._until("the signing check", self.place.path(names.PATH_GUARD_SOCKET).exists)
+        self.signing_secret = SIGNING_SECRET
+        await self.start_alone(files, credentials)
 
     async def start_guarded(self, credentials: Sequence[Credential]) -> None:
         """Envoy with a guard whose document holds these keys."""
@@ -203,6 +212,13 @@ class Sidecar:
                 stdout=log,
                 stderr=log,
             )
+
+    def _start_signing(self) -> None:
+        path = self.place.path(names.PATH_GUARD_SOCKET)
+        self.guard = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.signing", str(path), SIGNING_SECRET],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
 
     async def _until(self, what: str, holds: Callable[[], bool]) -> None:
         try:

@@ -4,8 +4,12 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -85,10 +89,25 @@ func serve(address string) error {
 	}
 }
 
+const body = `{"to":"+447700900123","from":"ACME","text":"Your code is 123456. It is valid for ten minutes."}`
+
 type sender struct {
 	requests [][]byte
+	secret   []byte // signs each request, if there is one
 	next     atomic.Uint64
 	until    time.Time
+}
+
+// signed adds time, nonce and an HMAC-SHA256 over them, method, path and the body's digest.
+func (s *sender) signed(request []byte, number uint64) []byte {
+	stamp := strconv.FormatInt(time.Now().Unix(), 10)
+	nonce := fmt.Sprintf("%d-%d", s.until.UnixNano(), number)
+	digest := sha256.Sum256([]byte(body))
+	mac := hmac.New(sha256.New, s.secret)
+	fmt.Fprintf(mac, "POST\n/v1/messages\n%s\n%s\n%s", stamp, nonce, hex.EncodeToString(digest[:]))
+	line, rest, _ := bytes.Cut(request, []byte("\r\n"))
+	return fmt.Appendf(nil, "%s\r\nx-timestamp: %s\r\nx-nonce: %s\r\nx-signature: %x\r\n%s",
+		line, stamp, nonce, mac.Sum(nil), rest)
 }
 
 type outcome struct {
@@ -101,7 +120,11 @@ func (s *sender) run(connection net.Conn) (outcome, error) {
 	found := outcome{statuses: map[string]int{}}
 	reader := bufio.NewReader(connection)
 	for time.Now().Before(s.until) {
-		request := s.requests[s.next.Add(1)%uint64(len(s.requests))]
+		number := s.next.Add(1)
+		request := s.requests[number%uint64(len(s.requests))]
+		if len(s.secret) > 0 {
+			request = s.signed(request, number)
+		}
 		began := time.Now()
 		if _, err := connection.Write(request); err != nil {
 			return found, err
@@ -129,7 +152,6 @@ func requests(file, header string) ([][]byte, error) {
 		}
 		keys = strings.Fields(string(content))
 	}
-	body := `{"to":"+447700900123","from":"ACME","text":"Your code is 123456. It is valid for ten minutes."}`
 	made := make([][]byte, len(keys))
 	for i, key := range keys {
 		made[i] = []byte(fmt.Sprintf("POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nuser-agent: load\r\n"+
@@ -138,7 +160,7 @@ func requests(file, header string) ([][]byte, error) {
 	return made, nil
 }
 
-func send(address, ca, keys, header string, connections int, seconds float64) error {
+func send(address, ca, keys, header, secret string, connections int, seconds float64) error {
 	pem, err := os.ReadFile(ca)
 	if err != nil {
 		return err
@@ -159,7 +181,8 @@ func send(address, ca, keys, header string, connections int, seconds float64) er
 		defer connection.Close()
 		opened = append(opened, connection)
 	}
-	load := &sender{requests: made, until: time.Now().Add(time.Duration(seconds * float64(time.Second)))}
+	until := time.Now().Add(time.Duration(seconds * float64(time.Second)))
+	load := &sender{requests: made, secret: []byte(secret), until: until}
 	outcomes, failures := make([]outcome, connections), make([]error, connections)
 	var group sync.WaitGroup
 	began := time.Now()
@@ -209,6 +232,7 @@ func main() {
 	ca := flags.String("ca", "", "PEM file of the CA to trust (send)")
 	keys := flags.String("keys", "", "file with one key a line, used in turn (send)")
 	header := flags.String("header", "x-api-key", "header of the key (send)")
+	secret := flags.String("secret", "", "sign each request with it (send)")
 	connections := flags.Int("connections", 1, "connections at once (send)")
 	seconds := flags.Float64("seconds", 1, "how long (send)")
 	_ = flags.Parse(os.Args[2:])
@@ -217,7 +241,7 @@ func main() {
 	case "serve":
 		err = serve(*address)
 	case "send":
-		err = send(*address, *ca, *keys, *header, *connections, *seconds)
+		err = send(*address, *ca, *keys, *header, *secret, *connections, *seconds)
 	default:
 		err = fmt.Errorf("no such command: %s", os.Args[1])
 	}
