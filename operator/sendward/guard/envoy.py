@@ -96,6 +96,7 @@ class Proxy:
         self._settings = settings
         self.admin = Admin(settings.path(names.PATH_ADMIN_SOCKET))
         self._secrets: tuple[str, ...] = ()
+        self._unloaded = False  # seen in `unready`: a certificate that Envoy does not have
 
     def prepare(self) -> None:
         """Write what Envoy needs to start: bootstrap, and no listener at all.
@@ -124,18 +125,20 @@ class Proxy:
     async def apply(self, content: EnvoyFiles, superseded: Callable[[], bool]) -> Applied:
         """Write clusters, secrets and listeners; wait until Envoy took or refused them.
 
-        Clusters first: a listener that names an unknown cluster is refused. On refusal all three
-        files are put back.
+        Clusters first: a listener that names an unknown cluster is refused. On refusal, and when one
+        cannot be written (OSError), all three files are put back.
         """
         previous = {kind: self._read(kind) for kind in _PATHS}
-        applied = await self._step("cds", content.clusters, superseded)
-        if applied == Applied():
-            self._write("sds", render("sds", content.secrets)[1])
-            applied = await self._step("lds", content.listeners, superseded)
+        try:
+            applied = await self._step("cds", content.clusters, superseded)
+            if applied == Applied():
+                self._write("sds", render("sds", content.secrets)[1])
+                applied = await self._step("lds", content.listeners, superseded)
+        except OSError:
+            self._put_back(previous)
+            raise
         if applied.error:
-            for kind, before in previous.items():
-                if before is not None:
-                    self._write(kind, before)
+            self._put_back(previous)
         elif not applied.superseded:
             self._secrets = tuple(str(secret.get("name")) for secret in content.secrets)
         return applied
@@ -179,9 +182,27 @@ class Proxy:
             return "ProxyNotReady"
         if self._secrets:
             stats = await self.admin.stats() or {}
-            if not all(stats.get(f"sds.{name}.version_text") for name in self._secrets):
+            self._unloaded = not all(stats.get(f"sds.{name}.version_text") for name in self._secrets)
+            if self._unloaded:
                 return "CertificateNotLoaded"
         return ""
+
+    def retry_secrets(self) -> None:
+        """Have Envoy read again a certificate that was broken when it started. Raises OSError.
+
+        It follows the mounted files only after it could use them once, and takes the resource again only
+        when that reads differently; so the path is spelled in another way each time.
+        """
+        found = self._read("sds")
+        if not self._unloaded or found is None:
+            return
+        plain, other = f"{names.PATH_TLS}/".encode(), f"{names.PATH_TLS}/./".encode()
+        self._write("sds", found.replace(*((other, plain) if other in found else (plain, other))))
+
+    def _put_back(self, previous: Mapping[str, bytes | None]) -> None:
+        for kind, before in previous.items():
+            if before is not None:
+                self._write(kind, before)
 
     def _read(self, kind: str) -> bytes | None:
         try:

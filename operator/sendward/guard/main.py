@@ -33,6 +33,7 @@ from sendward.guard.store import Mount, Store
 from sendward.guard.usage import Usage
 
 _TICK_SECONDS: Final = 1.0
+_SECRETS_TICKS: Final = 5
 _SWEEP_TICKS: Final = 60  # forgotten counters, and memory kept on disk
 _SHARES_SECONDS: Final = 3.0  # after the start: a hub whose other guards hold everything has none to give
 _DRAIN_SECONDS: Final = 25.0  # Envoy ends first; below the default grace period
@@ -113,11 +114,19 @@ class Guard:
                 self.enforcer.guess_share()
             self._offer_all(self._mount.changed())
             ticks += 1
+            if ticks % _SECRETS_TICKS == 0:
+                self._retry_secrets()
             if ticks % _SWEEP_TICKS == 1:
                 self.state.limiter.sweep(time.monotonic_ns())
                 self.metrics.keep(self.state.policy.accounts())
                 await self.enforcer.persist_memory()
             await asyncio.sleep(_TICK_SECONDS)
+
+    def _retry_secrets(self) -> None:
+        try:
+            self.proxy.retry_secrets()
+        except OSError as error:
+            log.error("Envoy's files cannot be written", error=str(error))
 
     async def _drain(self) -> None:
         """Envoy is told to end before us and still asks for decisions; wait until it is gone."""

@@ -7,6 +7,7 @@ leader does not sign again what did not change, so parts of several epochs stand
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -91,8 +92,15 @@ class Store:
         }
 
     def persist(self, envelope: Envelope) -> None:
-        """Keep one part on disk. Blocks; raises OSError."""
-        files.replace(self._directory / envelope.part, document.encode(envelope), durable=True)
+        """Keep one part on disk. Blocks; raises OSError, and then none of it is kept."""
+        path = self._directory / envelope.part
+        try:
+            files.replace(path, document.encode(envelope), durable=True)
+        except OSError:
+            # What lies there is older than what is in force: a restart had better find nothing.
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
         self.persist_memory()
 
     def persist_memory(self) -> None:
@@ -103,8 +111,12 @@ class Store:
         """The parts as they lie on disk, not yet examined."""
         found = []
         for path in sorted(self._directory.iterdir()):
-            if _PART.fullmatch(path.name):
+            if not _PART.fullmatch(path.name):
+                continue
+            try:
                 found.append(path.read_bytes())
+            except OSError as error:
+                log.warning("part on disk is unreadable, ignored", part=path.name, error=type(error).__name__)
         return found
 
     def _read_memory(self) -> Memory:
@@ -112,7 +124,7 @@ class Store:
             return msgspec.json.decode((self._directory / _MEMORY).read_bytes(), type=Memory)
         except FileNotFoundError:
             return Memory()
-        except (ValueError, RecursionError):
+        except (OSError, ValueError, RecursionError):
             log.warning("state file is unreadable, ignored", file=_MEMORY)
             return Memory()
 
