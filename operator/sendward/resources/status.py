@@ -8,12 +8,28 @@ one wrote.
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Final, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from sendward.resources.base import Named
+
+_LAST_YEAR: Final = 2999  # of an issue: what is reckoned from it stays within the range of a datetime
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """Somebody else may have written it without a zone: such a time cannot be compared with ours."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def _possible(moment: datetime) -> datetime:
+    if moment.year > _LAST_YEAR:
+        raise ValueError("nothing was issued then")
+    return moment
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
 
 
 class StatusModel(Named):
@@ -42,7 +58,7 @@ class Condition(StatusModel):
         int, Field(description="Generation of the object that the condition is about.", examples=[2])
     ]
     last_transition_time: Annotated[
-        datetime,
+        Moment,
         Field(description="When status last changed, in UTC.", examples=["2026-03-01T12:00:00Z"]),
     ]
 
@@ -83,20 +99,22 @@ class KeyVersion(StatusModel):
         ),
     ]
     issued_at: Annotated[
-        datetime, Field(description="When it was issued, in UTC.", examples=["2026-03-01T12:00:00Z"])
+        Moment,
+        AfterValidator(_possible),
+        Field(description="When it was issued, in UTC.", examples=["2026-03-01T12:00:00Z"]),
     ]
     vault_version: Annotated[
         int, Field(description="Version number in Vault's key-value store.", examples=[3])
     ]
     retire_at: Annotated[
-        datetime | None,
+        Moment | None,
         Field(
             description="Of a Previous version: when it is retired at the latest, in UTC.",
             examples=["2026-03-02T12:00:00Z"],
         ),
     ] = None
     ended_at: Annotated[
-        datetime | None,
+        Moment | None,
         Field(
             description="When every sidecar had acknowledged that it is retired or revoked, in UTC.",
             examples=["2026-03-02T12:00:00Z"],
@@ -120,7 +138,7 @@ class APIKeyStatus(Status):
         Field(max_length=64, description="spec.rotateNonce of the last rotation.", examples=["2026-03-01"]),
     ] = ""
     next_rotation: Annotated[
-        datetime | None,
+        Moment | None,
         Field(description="When the next version is due, in UTC.", examples=["2026-06-01T12:00:00Z"]),
     ] = None
     vault_path: Annotated[
@@ -178,7 +196,7 @@ class MessagingGatewayStatus(Status):
     """State of a gateway."""
 
     certificate_not_after: Annotated[
-        datetime | None,
+        Moment | None,
         Field(description="When the server certificate expires, in UTC.", examples=["2026-03-02T12:00:00Z"]),
     ] = None
 
