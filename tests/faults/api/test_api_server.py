@@ -7,7 +7,8 @@ import asyncio
 
 import pytest
 
-from tests.e2e.support import Tenant
+from sendward import names
+from tests.e2e.support import Tenant, scale_operator
 from tests.faults.api.support import (
     Etcd,
     Sending,
@@ -21,7 +22,7 @@ from tests.faults.api.support import (
     without_api_server,
 )
 from tests.lab.servers import APISERVER
-from tests.lab.stack import Stack
+from tests.lab.stack import Stack, eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.asyncio(loop_scope="session")]
 
@@ -82,3 +83,28 @@ async def test_an_api_server_that_is_killed_while_objects_vanish(
     await stack.quickstart(tenant.namespace)
     await tenant.ready("akey", "acme-shop")
     await until_answer(tenant, pod, dangling, 202)
+
+
+async def test_a_key_is_released_by_hand_while_no_operator_runs(tenant: Tenant, stack: Stack) -> None:
+    """Its finalizer holds a deleted key. Who removes it by hand lets it go; it is refused, and gone from
+    Vault, as soon as an operator is back."""
+    key, pod = await fresh_key(tenant, "released"), await tenant.pod()
+    uid, space = (await tenant.get("akey", "released"))["status"]["vaultPath"].split("/")[::-1]
+    await scale_operator(stack, 0)
+    try:
+        await tenant.delete("akey", "released", wait=False)
+        held = (await tenant.get("akey", "released"))["metadata"]
+        assert held["finalizers"] == [names.FINALIZER]
+        assert held["deletionTimestamp"]
+        await tenant.patch("akey", "released", {"metadata": {"finalizers": None}})
+        assert await tenant.find("akey", "released") is None
+        await until_answer(tenant, pod, key, 202)
+    finally:
+        await scale_operator(stack, 2)
+    await until_answer(tenant, pod, key, 401)
+
+    async def swept() -> bool:
+        found = await stack.vault_get(f"sendward/metadata/{space}?list=true")
+        return uid not in found["data"]["keys"]
+
+    await eventually(swept, "nothing of it is in Vault", seconds=60)
