@@ -41,7 +41,9 @@ from sendward.resources.status import APIKeyStatus, PolicyStatus, Status
 
 HOLD_OFF: Final = 0.1  # seconds after the first event of a burst
 HOLD_OFF_AT_MOST: Final = 0.5
-_CHUNK: Final = 200  # accounts between two turns of the event loop
+# Seconds of a pass between two turns of the event loop. The Lease must be renewed however little of the
+# processor is ours: a leader that cannot would start anew, and have all to do once more.
+_TURN: Final = 0.01
 _RETRY: Final = timedelta(seconds=2)
 _log = structlog.get_logger(__name__)
 
@@ -217,10 +219,12 @@ class Loop:
         gateways = by_kind.get("MessagingGateway", [])
         for key in gateways:
             self._guarded(key, self._gateways.declare)
-        for index, key in enumerate(by_kind.get("SenderAccount", [])):
+        turn = began
+        for key in by_kind.get("SenderAccount", []):
             self._guarded(key, self._accounts.reconcile)
-            if index % _CHUNK == _CHUNK - 1:
+            if self._clock.monotonic() - turn > _TURN:
                 await asyncio.sleep(0)
+                turn = self._clock.monotonic()
         for key in by_kind.get("APIKey", []):
             self._guarded(key, self._accounts.reconcile_key)
         for kind in POLICIES:

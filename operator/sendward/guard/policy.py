@@ -11,7 +11,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Final, TypeVar
+
+import msgspec
 
 from sendward.document import Account, Gateway, Key, Limit, Shard, Version
 from sendward.guard import limiter
@@ -176,13 +179,30 @@ def _digest(version: Version) -> bytes:
     return version.digest.encode("utf-8", "replace")
 
 
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """An account of a shard. `content`: a hash of what it was compiled from."""
+
+    content: bytes
+    entries: tuple[Entry, ...]
+    fill_time: int  # the longest `limiter.fill_time` in it
+
+
+def _compile(account: Account, content: bytes) -> _Compiled:
+    view = _account(account)
+    entries = tuple(entry for key in account.keys for entry in _entries(key, view))
+    limits = [*account.limits, *(limit for entry in entries for limit in entry.limits)]
+    fill_time = max((limiter.fill_time(limit) for limit in limits if _sound([limit])), default=0)
+    return _Compiled(content, entries, fill_time)
+
+
 class Policy:
     """The tables of one gateway. Mutable: `set_gateway` and `set_shard` replace one part each."""
 
     def __init__(self) -> None:
         self.gateway: GatewayView | None = None
         self.missing: tuple[int, ...] = ()  # shards that the gateway declares and that are not there
-        self._shards: dict[int, tuple[Entry, ...]] = {}
+        self._shards: dict[int, dict[str, _Compiled]] = {}  # by account uid
         # Tuples, since two keys may claim one id or one digest; then neither is accepted.
         self._by_id: dict[str, tuple[Entry, ...]] = {}
         self._by_digest: dict[bytes, tuple[Entry, ...]] = {}
@@ -194,31 +214,37 @@ class Policy:
         self._count()
 
     def set_shard(self, number: int, shard: Shard) -> int:
-        """Judge by this shard from now on; returns the longest `limiter.fill_time` in it."""
-        entries = tuple(
-            entry
-            for account in shard.accounts
-            for view in (_account(account),)
-            for key in account.keys
-            for entry in _entries(key, view)
-        )
-        before = self._shards.get(number, ())
-        for old in before:
+        """Judge by this shard from now on; returns the longest `limiter.fill_time` in it.
+
+        An account that did not change is taken over as it is: one revocation costs one account, and a
+        hash for each of its neighbours. ValueError for a shard that names an account twice.
+        """
+        before = self._shards.get(number, {})
+        after: dict[str, _Compiled] = {}
+        for account in shard.accounts:
+            content = blake2b(msgspec.json.encode(account), digest_size=16).digest()
+            known = before.get(account.uid)
+            same = known is not None and known.content == content
+            after[account.uid] = known if known and same else _compile(account, content)
+        if len(after) != len(shard.accounts):
+            raise ValueError("an account stands in the shard twice")
+        removed = [e for uid, old in before.items() if after.get(uid) is not old for e in old.entries]
+        added = [e for uid, new in after.items() if before.get(uid) is not new for e in new.entries]
+        for old in removed:
             _remove(self._by_id, old.id, old)
             _remove(self._by_digest, old.digest, old)
-        for new in entries:
+        for new in added:
             self._by_id[new.id] = (*self._by_id.get(new.id, ()), new)
             self._by_digest[new.digest] = (*self._by_digest.get(new.digest, ()), new)
-        self._accept((*before, *entries))
-        self._shards[number] = entries
+        self._accept((*removed, *added))
+        self._shards[number] = after
         self._count()
-        limits = [limit for account in shard.accounts for limit in account.limits]
-        limits += [limit for entry in entries for limit in entry.limits]
-        return max((limiter.fill_time(limit) for limit in limits if _sound([limit])), default=0)
+        return max((found.fill_time for found in after.values()), default=0)
 
     def accounts(self) -> set[str]:
         """Names of all accounts with a key."""
-        return {entry.account.name for entries in self._shards.values() for entry in entries}
+        shards = self._shards.values()
+        return {entry.account.name for shard in shards for found in shard.values() for entry in found.entries}
 
     def find(self, key_id: str) -> Entry | None:
         """The key version of an id; None if there is none, or if it is not the only claimant."""

@@ -78,3 +78,29 @@ def test_an_id_or_digest_that_two_keys_claim_is_accepted_for_neither(
             sole = len(digests) == 1 and [digest for _, digest in everything].count(digests[0]) == 1
             entry = policy.find(key_id)
             assert (entry.digest.decode() if entry else None) == (digests[0] if sole else None)
+
+
+def test_only_what_changed_in_a_shard_is_compiled_anew() -> None:
+    policy = Policy()
+    key = Key("k", "", [Version("a", 1, "x")])
+    changes = Key("c", "", [Version("b", 1, "y")])
+    shard = builders.shard(builders.account("stays", key), builders.account("changes", changes))
+    policy.set_shard(0, shard)
+    stays = policy.find("a")
+    revoked = Key("c", "", [Version("b", 1, "y", revoked=True)])
+    policy.set_shard(0, builders.shard(builders.account("stays", key), builders.account("changes", revoked)))
+    assert policy.find("a") is stays
+    found = policy.find("b")
+    assert found is not None
+    assert found.revoked
+    policy.set_shard(0, builders.shard(builders.account("changes", revoked)))
+    assert policy.find("a") is None
+
+
+def test_a_shard_that_names_an_account_twice_is_refused_and_changes_nothing() -> None:
+    policy = Policy()
+    account = builders.account("a", Key("k", "", [Version("a", 1, "x")]))
+    policy.set_shard(0, builders.shard(account))
+    with pytest.raises(ValueError, match="twice"):
+        policy.set_shard(0, builders.shard(account, account))
+    assert policy.find("a") is not None
