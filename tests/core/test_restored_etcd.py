@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sendward.controller.vault_audit import VaultAudit
 from tests.core.harness import World
 from tests.core.test_key_life import GATEWAY, POLICIES
 
@@ -159,3 +160,25 @@ def test_a_guard_that_claims_to_know_more_costs_one_look_at_vault(world: World) 
         world.overtaking.ahead(found.uid, "0", (epoch, revision + number))
         world.settle()
     assert world.vault.calls == calls
+
+
+@pytest.mark.parametrize("rotations", [1, 2])
+def test_when_no_guard_knows_more_the_comparison_with_vault_finds_it(world: World, rotations: int) -> None:
+    """Every pod of the gateway was replaced with the cluster: the records are older than Vault."""
+    backup, old = Backup(world), version(world, 1)
+    for number in range(1, rotations + 1):
+        world.pass_time(timedelta(hours=25))
+        world.change("APIKey", "k", rotateNonce=str(number))
+        world.settle()
+    world.change("APIKey", "k", revokeThrough=1)
+    world.settle()
+    held = [version(world, number)["id"] for number in range(2, rotations + 2)]
+    backup.restore(world, bump=0)
+    guard = world.guards[0]
+    guard.parts.clear()
+    world.settle()
+    audit = VaultAudit(world.vault, world.store, world.steps, world.dirty.mark)
+    world.loop.run_until_complete(audit.run())
+    world.settle()
+    follow(world, refused=(old["id"],), accepted=tuple(held))
+    assert world.vault.written == rotations + 1
