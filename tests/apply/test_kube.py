@@ -15,12 +15,19 @@ from sendward.apply.kube import KubeClient
 from sendward.apply.ports import Gone, Object, WatchEvent
 from sendward.errors import Conflict, Forbidden, NotFound, Rejected, Unavailable
 from tests.fakes.kube import FakeKube
+from tests.fakes.memory import MemoryKube
 
 NOBODY = "11111111-1111-1111-1111-111111111111"
 
 
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.lab)])
-async def kube(request: pytest.FixtureRequest) -> AsyncIterator[KubeClient]:
+Client = KubeClient | MemoryKube
+
+
+@pytest.fixture(params=["memory", "fake", pytest.param("real", marks=pytest.mark.lab)])
+async def kube(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
+    if request.param == "memory":
+        yield MemoryKube()
+        return
     if request.param == "fake":
         async with FakeKube() as fake:
             client = KubeClient(fake.url)
@@ -34,7 +41,7 @@ async def kube(request: pytest.FixtureRequest) -> AsyncIterator[KubeClient]:
 
 
 @pytest.fixture
-async def place(kube: KubeClient) -> AsyncIterator[str]:
+async def place(kube: Client) -> AsyncIterator[str]:
     name = f"t-{uuid.uuid4().hex[:8]}"
     await kube.create(kinds.NAMESPACE, {"metadata": {"name": name}})
     yield name
@@ -45,7 +52,7 @@ def config(place: str, name: str = "one", **data: str) -> Object:
     return {"metadata": {"name": name, "namespace": place}, "data": data}
 
 
-async def test_create_get_replace_delete(kube: KubeClient, place: str) -> None:
+async def test_create_get_replace_delete(kube: Client, place: str) -> None:
     made = await kube.create(kinds.CONFIG_MAP, config(place, a="1"))
     assert (await kube.get(kinds.CONFIG_MAP, place, "one"))["data"] == {"a": "1"}
     made["data"] = {"a": "2"}
@@ -59,26 +66,26 @@ async def test_create_get_replace_delete(kube: KubeClient, place: str) -> None:
         await kube.get(kinds.CONFIG_MAP, place, "one")
 
 
-async def test_a_taken_name_is_a_conflict(kube: KubeClient, place: str) -> None:
+async def test_a_taken_name_is_a_conflict(kube: Client, place: str) -> None:
     await kube.create(kinds.CONFIG_MAP, config(place))
     with pytest.raises(Conflict):
         await kube.create(kinds.CONFIG_MAP, config(place))
 
 
-async def test_apply_keeps_what_others_own_and_drops_what_we_left_out(kube: KubeClient, place: str) -> None:
+async def test_apply_keeps_what_others_own_and_drops_what_we_left_out(kube: Client, place: str) -> None:
     await kube.create(kinds.CONFIG_MAP, config(place, theirs="x"))
     await kube.apply(kinds.CONFIG_MAP, config(place, a="1", b="1"))
     after = await kube.apply(kinds.CONFIG_MAP, config(place, b="2"))
     assert after["data"] == {"theirs": "x", "b": "2"}
 
 
-async def test_apply_of_the_same_writes_nothing(kube: KubeClient, place: str) -> None:
+async def test_apply_of_the_same_writes_nothing(kube: Client, place: str) -> None:
     first = await kube.apply(kinds.CONFIG_MAP, config(place, a="1"))
     again = await kube.apply(kinds.CONFIG_MAP, config(place, a="1"))
     assert again["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
 
 
-async def test_apply_with_a_uid_never_recreates(kube: KubeClient, place: str) -> None:
+async def test_apply_with_a_uid_never_recreates(kube: Client, place: str) -> None:
     ghost = config(place, a="1")
     ghost["metadata"]["uid"] = NOBODY
     with pytest.raises(NotFound):
@@ -88,7 +95,7 @@ async def test_apply_with_a_uid_never_recreates(kube: KubeClient, place: str) ->
         await kube.apply(kinds.CONFIG_MAP, ghost)
 
 
-async def test_apply_with_an_old_version_is_a_conflict(kube: KubeClient, place: str) -> None:
+async def test_apply_with_an_old_version_is_a_conflict(kube: Client, place: str) -> None:
     made = await kube.create(kinds.CONFIG_MAP, config(place))
     await kube.apply(kinds.CONFIG_MAP, config(place, a="1"))
     late = config(place, a="2")
@@ -97,7 +104,7 @@ async def test_apply_with_an_old_version_is_a_conflict(kube: KubeClient, place: 
         await kube.apply(kinds.CONFIG_MAP, late)
 
 
-async def test_finalizers_hold_an_object_until_they_are_dropped(kube: KubeClient, place: str) -> None:
+async def test_finalizers_hold_an_object_until_they_are_dropped(kube: Client, place: str) -> None:
     wanted = config(place)
     wanted["metadata"]["finalizers"] = ["sendward.io/revoke-first"]
     made = await kube.apply(kinds.CONFIG_MAP, wanted)
@@ -111,13 +118,13 @@ async def test_finalizers_hold_an_object_until_they_are_dropped(kube: KubeClient
         await kube.get(kinds.CONFIG_MAP, place, "one")
 
 
-async def test_delete_leaves_another_object_of_that_name_alone(kube: KubeClient, place: str) -> None:
+async def test_delete_leaves_another_object_of_that_name_alone(kube: Client, place: str) -> None:
     await kube.create(kinds.CONFIG_MAP, config(place))
     await kube.delete(kinds.CONFIG_MAP, place, "one", uid=NOBODY)
     assert await kube.get(kinds.CONFIG_MAP, place, "one")
 
 
-async def test_json_patch(kube: KubeClient, place: str) -> None:
+async def test_json_patch(kube: Client, place: str) -> None:
     made = await kube.create(kinds.CONFIG_MAP, config(place, a="1"))
     test = {"op": "test", "path": "/metadata/uid", "value": made["metadata"]["uid"]}
     change = {"op": "replace", "path": "/data/a", "value": "2"}
@@ -127,7 +134,7 @@ async def test_json_patch(kube: KubeClient, place: str) -> None:
         await kube.patch(kinds.CONFIG_MAP, place, "one", [{**test, "value": NOBODY}, change])
 
 
-async def test_pages_follow_the_continue_token(kube: KubeClient, place: str) -> None:
+async def test_pages_follow_the_continue_token(kube: Client, place: str) -> None:
     for number in range(7):
         await kube.create(kinds.CONFIG_MAP, config(place, f"page-{number}"))
     names: list[str] = []
@@ -142,7 +149,7 @@ async def test_pages_follow_the_continue_token(kube: KubeClient, place: str) -> 
     assert [name for name in names if name.startswith("page-")] == [f"page-{n}" for n in range(7)]
 
 
-async def test_metadata_only_carries_no_data(kube: KubeClient, place: str) -> None:
+async def test_metadata_only_carries_no_data(kube: Client, place: str) -> None:
     secret = {"metadata": {"name": "s", "namespace": place, "labels": {"p": "q"}}, "stringData": {"k": "v"}}
     await kube.create(kinds.SECRET, secret)
     page = await kube.page(kinds.SECRET, namespace=place, label_selector="p=q", metadata_only=True)
@@ -163,7 +170,7 @@ async def _next(stream: AsyncIterator[WatchEvent], count: int) -> list[tuple[str
 
 
 async def test_watch_tells_every_change_and_leaving_the_selector_as_deletion(
-    kube: KubeClient, place: str
+    kube: Client, place: str
 ) -> None:
     page = await kube.page(kinds.CONFIG_MAP, namespace=place)
     marked = config(place, a="x" * 600_000)  # a line above every limit of aiohttp's readline
@@ -177,17 +184,17 @@ async def test_watch_tells_every_change_and_leaving_the_selector_as_deletion(
         assert await _next(events, 3) == [("ADDED", "one"), ("MODIFIED", "one"), ("DELETED", "one")]
 
 
-async def test_a_watch_ends_in_time_without_an_error(kube: KubeClient, place: str) -> None:
+async def test_a_watch_ends_in_time_without_an_error(kube: Client, place: str) -> None:
     page = await kube.page(kinds.CONFIG_MAP, namespace=place)
     stream = kube.watch(kinds.CONFIG_MAP, page.resource_version, namespace=place, timeout_seconds=1)
     assert await _next(stream, 1) == []
 
 
-async def test_an_unknown_token_is_not_authenticated(kube: KubeClient) -> None:
+async def test_an_unknown_token_is_not_authenticated(kube: Client) -> None:
     assert not (await kube.review_token("nonsense", "sendward")).authenticated
 
 
-async def test_requests_are_counted_by_verb_and_kind(kube: KubeClient, place: str) -> None:
+async def test_requests_are_counted_by_verb_and_kind(kube: Client, place: str) -> None:
     await kube.apply(kinds.CONFIG_MAP, config(place))
     await kube.page(kinds.CONFIG_MAP, namespace=place)
     assert (kube.calls["apply", "ConfigMap"], kube.calls["list", "ConfigMap"]) == (1, 1)

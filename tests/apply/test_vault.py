@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,34 +18,52 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from sendward.apply import ports
 from sendward.apply.vault import VaultClient
 from sendward.apply.vault_auth import JWTLogin, TokenLogin
 from sendward.errors import Conflict, Forbidden, NotFound, Rejected, Unavailable
-from tests.fakes.vault import JWT, ROOT, FakeVault
+from tests.fakes.memory import MemoryVault
+from tests.fakes.vault import JWT, ROOT, FakeVault, Issuer
 from tests.lab.provider import Servers
 
 CANARY = "swk_canary-value-of-a-key"
 
 
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.lab)])
-async def vault(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[VaultClient]:
+BOTH = ["fake", pytest.param("real", marks=pytest.mark.lab)]
+
+
+@asynccontextmanager
+async def _client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[VaultClient]:
+    """A client that logs in by JWT, to the fake or to the real server."""
     token_file = tmp_path / "token"
+    login = JWTLogin("jwt", "sendward-operator", str(token_file))
     if request.param == "fake":
         token_file.write_text(JWT)
         async with FakeVault() as fake:
-            client = VaultClient(fake.url, JWTLogin("jwt", "sendward-operator", str(token_file)))
+            client = VaultClient(fake.url, login)
             yield client
             await client.close()
         return
     lab: Servers = request.getfixturevalue("bootstrapped")
     token_file.write_text(request.getfixturevalue("operator_jwt"))
-    client = VaultClient(
-        lab.vault_address,
-        JWTLogin("jwt", "sendward-operator", str(token_file)),
-        ca_file=str(lab.ca_file),
-    )
+    client = VaultClient(lab.vault_address, login, ca_file=str(lab.ca_file))
     yield client
     await client.close()
+
+
+@pytest.fixture(params=BOTH)
+async def logged_in(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[VaultClient]:
+    async with _client(request, tmp_path) as client:
+        yield client
+
+
+@pytest.fixture(params=["memory", *BOTH])
+async def vault(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ports.Vault]:
+    if request.param == "memory":
+        yield MemoryVault(issuer=Issuer())
+        return
+    async with _client(request, tmp_path) as client:
+        yield client
 
 
 @pytest.fixture
@@ -52,13 +71,13 @@ def path() -> str:
     return f"{uuid.uuid4()}/{uuid.uuid4()}"
 
 
-async def test_random_bytes(vault: VaultClient) -> None:
+async def test_random_bytes(vault: ports.Vault) -> None:
     first, second = await vault.random(32), await vault.random(32)
     assert len(first) == 32
     assert first != second
 
 
-async def test_write_and_read_back(vault: VaultClient, path: str) -> None:
+async def test_write_and_read_back(vault: ports.Vault, path: str) -> None:
     assert await vault.kv_read(path) is None
     assert await vault.kv_write(path, {"key": "one"}, 0) == 1
     assert await vault.kv_write(path, {"key": "two"}, 1) == 2
@@ -67,14 +86,27 @@ async def test_write_and_read_back(vault: VaultClient, path: str) -> None:
     assert (value.version, value.data) == (2, {"key": "two"})
 
 
-async def test_check_and_set(vault: VaultClient, path: str) -> None:
+async def test_an_earlier_version_is_read_by_its_number(vault: ports.Vault, path: str) -> None:
+    await vault.kv_write(path, {"key": "one"}, 0)
+    await vault.kv_write(path, {"key": "two"}, 1)
+    value = await vault.kv_read(path, 1)
+    assert value is not None
+    assert (value.version, value.data) == (1, {"key": "one"})
+    assert await vault.kv_read(path, 3) is None
+    await vault.kv_destroy(path, [1])
+    value = await vault.kv_read(path, 1)
+    assert value is not None
+    assert (value.version, value.data) == (1, None)
+
+
+async def test_check_and_set(vault: ports.Vault, path: str) -> None:
     await vault.kv_write(path, {"key": "one"}, 0)
     with pytest.raises(Conflict) as caught:
         await vault.kv_write(path, {"key": CANARY}, 0)
     assert CANARY not in str(caught.value)
 
 
-async def test_destroyed_values_are_gone_and_their_numbers_are_not(vault: VaultClient, path: str) -> None:
+async def test_destroyed_values_are_gone_and_their_numbers_are_not(vault: ports.Vault, path: str) -> None:
     await vault.kv_write(path, {"key": "one"}, 0)
     await vault.kv_destroy(path, [1])
     value = await vault.kv_read(path)
@@ -85,7 +117,7 @@ async def test_destroyed_values_are_gone_and_their_numbers_are_not(vault: VaultC
     assert await vault.kv_write(path, {"key": "two"}, 1) == 2
 
 
-async def test_delete_and_list(vault: VaultClient, path: str) -> None:
+async def test_delete_and_list(vault: ports.Vault, path: str) -> None:
     folder, name = path.split("/")
     await vault.kv_write(path, {"key": "one"}, 0)
     assert await vault.kv_list(folder) == [name]
@@ -95,11 +127,11 @@ async def test_delete_and_list(vault: VaultClient, path: str) -> None:
     assert await vault.kv_read(path) is None
 
 
-async def test_destroying_nothing_is_no_error(vault: VaultClient, path: str) -> None:
+async def test_destroying_nothing_is_no_error(vault: ports.Vault, path: str) -> None:
     await vault.kv_destroy(path, [1])
 
 
-async def test_certificates(vault: VaultClient) -> None:
+async def test_certificates(vault: ports.Vault) -> None:
     issued = await vault.issue_certificate("sms.example.com", ["sms.example.com", "*.example.net"], 3600)
     leaf = x509.load_pem_x509_certificates(issued.chain.encode())[0]
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -110,7 +142,7 @@ async def test_certificates(vault: VaultClient) -> None:
     assert "PRIVATE" not in repr(issued)
 
 
-async def test_a_name_too_long_for_the_subject_stands_in_the_sans(vault: VaultClient) -> None:
+async def test_a_name_too_long_for_the_subject_stands_in_the_sans(vault: ports.Vault) -> None:
     name = f"{'a' * 60}.example.com"
     issued = await vault.issue_certificate(name, [name], 3600)
     leaf = x509.load_pem_x509_certificates(issued.chain.encode())[0]
@@ -118,9 +150,9 @@ async def test_a_name_too_long_for_the_subject_stands_in_the_sans(vault: VaultCl
     assert names.get_values_for_type(x509.DNSName) == [name]
 
 
-async def test_calls_are_counted(vault: VaultClient, path: str) -> None:
-    await vault.kv_write(path, {"key": "one"}, 0)
-    assert dict(vault.calls) == {("login", "Vault"): 1, ("kv-write", "Vault"): 1}
+async def test_calls_are_counted(logged_in: VaultClient, path: str) -> None:
+    await logged_in.kv_write(path, {"key": "one"}, 0)
+    assert dict(logged_in.calls) == {("login", "Vault"): 1, ("kv-write", "Vault"): 1}
 
 
 # The real server only.

@@ -12,7 +12,7 @@ import copy
 import json
 import uuid
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import web
 
@@ -21,6 +21,7 @@ from sendward.apply.ports import Kind, TokenStatus
 from tests.fakes.kube_requests import (
     OURS,
     WITH_STATUS,
+    WITHOUT_GENERATION,
     RefusedError,
     Target,
     check,
@@ -35,7 +36,6 @@ from tests.fakes.kube_requests import (
 from tests.fakes.merge import Object, PatchFailedError, apply, json_patch, merge_patch
 from tests.fakes.server import FakeServer
 
-_WITHOUT_GENERATION: Final = {"secrets", "configmaps", "pods", "services", "namespaces", "leases", "events"}
 Name = tuple[str, str]
 
 
@@ -245,7 +245,7 @@ class FakeKube(FakeServer):
         if key[0]:
             meta["namespace"] = key[0]
         meta.update(uid=str(uuid.uuid4()), creationTimestamp=now())
-        if kind.plural not in _WITHOUT_GENERATION:
+        if kind.plural not in WITHOUT_GENERATION:
             meta["generation"] = 1
         if kind.plural in WITH_STATUS and not keep_status:
             body.pop("status", None)

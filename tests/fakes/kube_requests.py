@@ -15,6 +15,7 @@ from tests.fakes.merge import Object
 
 OURS: Final = {kind.plural for kind in kinds.OURS}
 WITH_STATUS: Final = OURS | {"pods", "services", "namespaces"}
+WITHOUT_GENERATION: Final = {"secrets", "configmaps", "pods", "services", "namespaces", "leases", "events"}
 
 
 @dataclass(slots=True)
@@ -58,10 +59,14 @@ def target_of(path: str) -> Target:
 
 
 def visible(target: Target, request: web.Request, body: Object | None) -> bool:
-    if body is None or (target.namespace and body["metadata"].get("namespace") != target.namespace):
+    return body is not None and selected(body, target.namespace, request.query.get("labelSelector", ""))
+
+
+def selected(body: Object, namespace: str, label_selector: str) -> bool:
+    if namespace and body["metadata"].get("namespace") != namespace:
         return False
     labels = body["metadata"].get("labels") or {}
-    for term in filter(None, request.query.get("labelSelector", "").split(",")):
+    for term in filter(None, label_selector.split(",")):
         key, equals, value = term.partition("=")
         if (labels.get(key) != value) if equals else (key not in labels):
             return False
@@ -71,6 +76,10 @@ def visible(target: Target, request: web.Request, body: Object | None) -> bool:
 def seen(request: web.Request, body: Object) -> Object:
     if "PartialObjectMetadata" not in request.headers.get("Accept", ""):
         return body
+    return metadata_of(body)
+
+
+def metadata_of(body: Object) -> Object:
     return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": body["metadata"]}
 
 

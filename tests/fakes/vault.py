@@ -72,7 +72,7 @@ class FakeVault(FakeServer):
         self._kv_mount = kv_mount
         self._pki_mount = pki_mount
         self._tokens: dict[str, _Token] = {}
-        self._authority = _authority()
+        self._issuer = Issuer()
 
     def revoke_tokens(self) -> None:
         """Forget every token but the root token."""
@@ -139,7 +139,7 @@ class FakeVault(FakeServer):
         part, _, name = path.partition("/")
         match part, request.method:
             case "data", "GET":
-                return self._read(name)
+                return self._read(name, int(request.query.get("version", "0")))
             case "data", _:
                 return self._write(name, body)
             case "destroy", _:
@@ -153,12 +153,13 @@ class FakeVault(FakeServer):
                 return self._list(name)
         return None
 
-    def _read(self, name: str) -> web.Response:
+    def _read(self, name: str, version: int) -> web.Response:
         entry = self.kv.get(name)
-        if entry is None:
+        number = version or (entry.current if entry else 0)
+        if entry is None or number not in entry.versions:
             raise _RefusedError(404)
-        data = entry.versions[entry.current]
-        shown = {"data": data, "metadata": {"version": entry.current, "destroyed": data is None}}
+        data = entry.versions[number]
+        shown = {"data": data, "metadata": {"version": number, "destroyed": data is None}}
         return _data(shown, status=200 if data is not None else 404)
 
     def _write(self, name: str, body: dict[str, Any]) -> web.Response:
@@ -182,21 +183,30 @@ class FakeVault(FakeServer):
     # PKI.
 
     def _issue(self, body: dict[str, Any]) -> dict[str, Any]:
-        ca, ca_key = self._authority
-        key = ec.generate_private_key(ec.SECP256R1())
         lifetime = timedelta(seconds=int(body["ttl"].removesuffix("s")))
-        names = [x509.DNSName(name) for name in body["alt_names"].split(",") if name]
-        certificate = (
-            _certificate(body.get("common_name", ""), ca.subject, key, lifetime)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .sign(ca_key, hashes.SHA256())
-        )
+        names = [name for name in body["alt_names"].split(",") if name]
+        certificate, key = self._issuer.issue(body.get("common_name", ""), names, lifetime)
         return {
-            "certificate": _pem(certificate),
-            "issuing_ca": _pem(ca),
-            "ca_chain": [_pem(ca)],
-            "private_key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
+            "certificate": pem(certificate),
+            "issuing_ca": pem(self._issuer.ca),
+            "ca_chain": [pem(self._issuer.ca)],
+            "private_key": key_pem(key),
         }
+
+
+class Issuer:
+    """A CA of its own. A common name above 64 characters stands in the SANs only."""
+
+    def __init__(self) -> None:
+        self.ca, self._key = _authority()
+
+    def issue(
+        self, common_name: str, dns_names: list[str], lifetime: timedelta
+    ) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = x509.SubjectAlternativeName([x509.DNSName(name) for name in dns_names])
+        builder = _certificate(common_name if len(common_name) <= 64 else "", self.ca.subject, key, lifetime)
+        return builder.add_extension(names, critical=False).sign(self._key, hashes.SHA256()), key
 
 
 def _authority() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -222,8 +232,12 @@ def _certificate(
     )
 
 
-def _pem(certificate: x509.Certificate) -> str:
+def pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(Encoding.PEM).decode().strip()
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def _data(data: dict[str, Any], status: int = 200) -> web.Response:

@@ -35,7 +35,7 @@ class Registry:
     def edit(self) -> None:
         obj = self.kube.of(kinds.SECRET)[0]
         obj["metadata"]["labels"] = {"edited": str(self.kube.version)}
-        self.kube._store(kinds.SECRET, obj)
+        self.kube.put(kinds.SECRET, obj)
 
 
 @pytest.fixture

@@ -145,6 +145,7 @@ def only_widened(before: str, after: str) -> None:
         del (
             policy["spec"]["ingress"],
             policy["metadata"]["resourceVersion"],
+            policy["metadata"]["generation"],
             policy["metadata"]["annotations"],
         )
         flows.append(policy)
