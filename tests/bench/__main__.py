@@ -24,7 +24,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", choices=("operator", "dataplane"), help="one half only")
     parser.add_argument(
         "--accounts", type=int, action="append", metavar="N",
-        help="accounts of the operator's part; may be repeated (default: 100 and 1000)",
+        help="accounts of the operator's part; may be repeated (default: 100, 1000 and 10000)",
     )  # fmt: skip
     parser.add_argument(
         "--keys", type=int, action="append", metavar="N",
@@ -46,7 +46,7 @@ async def _run(arguments: argparse.Namespace) -> list[Figure]:
         keys = arguments.keys or ([1, 10_000] if quick else [1, 1000, 10_000])
         found += await dataplane.measure(keys, dataplane.QUICK if quick else dataplane.FULL, say)
     if arguments.only != "dataplane":
-        for accounts in arguments.accounts or ([100] if quick else [100, 1000]):
+        for accounts in arguments.accounts or ([100] if quick else [100, 1000, 10_000]):
             plan = control_plane.Plan(accounts)
             if quick:
                 plan = control_plane.Plan(accounts, singles=20, idle_seconds=15)
