@@ -214,13 +214,7 @@ class Gateways:
     ) -> tuple[dict[str, Any], tuple[tuple[Reason, str], ...]]:
         """Compiled anew only when the gateway or the source CIDRs of its accounts changed."""
         key = gateway.meta.key
-        lists = sorted(
-            {
-                tuple(record.item.spec.source_cidrs or ())
-                for name in group.accounts_of_gateway.get(key.name, ())
-                if isinstance((record := group.accounts[name]).item, Resource)
-            }
-        )
+        lists = sorted(group.cidrs_of_gateway.get(key.name, ()))
         state = hashlib.sha256(repr((gateway.meta.uid, gateway.spec, lists)).encode()).hexdigest()
         known = self._policies.get(gateway.meta.uid)
         if known is None or known[0] != state:

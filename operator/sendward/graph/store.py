@@ -9,7 +9,7 @@ so records are grouped by it, with the reverse references that decide what a cha
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -43,6 +43,7 @@ class Record:
 
 
 Records = dict[str, Record]  # by name
+CIDRs = tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -57,6 +58,8 @@ class Group:
     pods: dict[str, Pod] = field(default_factory=dict)
     keys_of_account: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     accounts_of_gateway: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    # Each list of source CIDRs that an account of the gateway has, () for none, with how many have it.
+    cidrs_of_gateway: dict[str, Counter[CIDRs]] = field(default_factory=lambda: defaultdict(Counter))
 
     def of(self, kind: str) -> Records:
         """The records of one of our kinds."""
@@ -182,6 +185,7 @@ def _link(group: Group, record: Record) -> None:
         case Resource(spec=SenderAccountSpec() as spec, meta=meta):
             for gateway in spec.gateways:
                 group.accounts_of_gateway[gateway].add(meta.key.name)
+                group.cidrs_of_gateway[gateway][tuple(spec.source_cidrs or ())] += 1
 
 
 def _unlink(group: Group, record: Record) -> None:
@@ -191,6 +195,15 @@ def _unlink(group: Group, record: Record) -> None:
         case Resource(spec=SenderAccountSpec() as spec, meta=meta):
             for gateway in spec.gateways:
                 _leave(group.accounts_of_gateway, gateway, meta.key.name)
+                _count_down(group.cidrs_of_gateway, gateway, tuple(spec.source_cidrs or ()))
+
+
+def _count_down(index: dict[str, Counter[CIDRs]], at: str, cidrs: CIDRs) -> None:
+    index[at][cidrs] -= 1
+    if not index[at][cidrs]:
+        del index[at][cidrs]
+    if not index[at]:
+        del index[at]
 
 
 def _leave(index: dict[str, set[str]], at: str, name: str) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from sendward.apply.statuses import canonical_of
 from sendward.graph.store import Store
+from sendward.resources.base import ObjectKey
 from sendward.resources.parse import parse
 
 
@@ -41,3 +42,20 @@ def test_what_is_older_than_known_changes_nothing() -> None:
     store = Store()
     assert shown(store, account(2, suspend=True), "9")
     assert not shown(store, account(), "8", {"observedGeneration": 7})
+
+
+def test_the_cidr_lists_of_a_gateway_follow_its_accounts() -> None:
+    store = Store()
+    for version, (name, cidrs) in enumerate([("a", ["10.0.0.0/8"]), ("b", ["10.0.0.0/8"]), ("c", None)]):
+        obj = account()
+        obj["metadata"] |= {"name": name, "uid": name}
+        if cidrs:
+            obj["spec"]["sourceCIDRs"] = cidrs
+        shown(store, obj, str(version))
+    lists = store.group("tenant").cidrs_of_gateway
+    assert set(lists["sms"]) == {("10.0.0.0/8",), ()}
+    store.delete(ObjectKey("SenderAccount", "tenant", "a"))
+    assert set(lists["sms"]) == {("10.0.0.0/8",), ()}
+    store.delete(ObjectKey("SenderAccount", "tenant", "b"))
+    store.delete(ObjectKey("SenderAccount", "tenant", "c"))
+    assert not lists
