@@ -71,7 +71,7 @@ class Record:
         kinds = (await stack.kubectl("api-resources", "--namespaced", "--verbs=list", "-o", "name")).split()
         wanted = ",".join(kind for kind in kinds if kind != "secrets")
         text = await stack.kubectl("get", wanted, "-n", namespace, "-o", "json", "--show-managed-fields")
-        secrets = json.loads(await stack.kubectl("get", "secrets", "-n", namespace, "-o", "json"))["items"]
+        secrets = await stack.listing("secrets", namespace)
         kept = [s for s in secrets if s["metadata"].get("labels", {}).get(names.LABEL_PART) != "hand-over"]
         target = self.folder / f"{namespace}-{uuid.uuid4().hex[:6]}.json"
         await asyncio.to_thread(target.write_text, text + json.dumps(kept))

@@ -112,12 +112,7 @@ async def _act(tenant: Tenant) -> set[str]:
         _object("APIKey", "busy-key", account="busy"),
     )
     await tenant.ready("akey", "busy-key")
-    keys = {
-        str(item["metadata"]["uid"])
-        for item in json.loads(
-            await tenant.stack.kubectl("get", "akey", "-n", tenant.namespace, "-o", "json")
-        )["items"]
-    }
+    keys = {str(key["metadata"]["uid"]) for key in await tenant.stack.listing("akey", tenant.namespace)}
     await tenant.patch("akey", "busy-key", {"spec": {"rotateNonce": "one"}})
     await _until_version(tenant, 2)
     await tenant.patch("akey", "busy-key", {"spec": {"revokeThrough": 2}})
@@ -229,7 +224,7 @@ def _right(call: Call, onboarded: set[str]) -> Atom | None:
     return None
 
 
-LAG: Final = timedelta(seconds=10)  # the API server learns of a RoleBinding by a watch of its own
+LAG: Final = timedelta(seconds=30)  # the API server learns of a RoleBinding by a watch of its own
 # What every client of an API server may ask: which versions and kinds it serves.
 DISCOVERY: Final = re.compile(r"/api|/apis|/api/v1|/apis/[a-z0-9.]+(/v[0-9a-z]+)?|/version")
 
@@ -344,7 +339,7 @@ async def test_the_rights_in_the_api_server_are_the_printed_ones(stack: Stack, w
         printed += onboard(namespace, SYSTEM)
     wanted = {_identity(obj): _content(obj) for obj in printed if "Role" in obj["kind"]}
     kinds = "roles,rolebindings,clusterroles,clusterrolebindings"
-    stored = json.loads(await stack.kubectl("get", kinds, "-A", "-o", "json"))["items"]
+    stored = await stack.listing(kinds, "")
     found = {_identity(obj): _content(obj) for obj in stored}
     assert {name: found[name] for name in wanted} == wanted
     bindings = [obj for obj in stored if obj["kind"].endswith("Binding")]

@@ -344,8 +344,7 @@ async def _epoch(tenant: Tenant, secret: str) -> int:
 
 
 async def _objects(tenant: Tenant) -> list[Object]:
-    text = await tenant.stack.kubectl("get", "sendward", "-n", tenant.namespace, "-o", "json")
-    found: list[Object] = json.loads(text)["items"]
+    found = await tenant.stack.listing("sendward", tenant.namespace)
     return sorted(found, key=lambda obj: (obj["kind"], obj["metadata"]["name"]))
 
 

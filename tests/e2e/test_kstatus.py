@@ -36,9 +36,7 @@ async def judged(objects: list[Object]) -> dict[str, str]:
 
 
 async def objects(tenant: Tenant) -> list[Object]:
-    text = await tenant.stack.kubectl("get", "sendward", "-n", tenant.namespace, "-o", "json")
-    found: list[Object] = json.loads(text)["items"]
-    return found
+    return await tenant.stack.listing("sendward", tenant.namespace)
 
 
 async def until(tenant: Tenant, name: str, word: str) -> None:

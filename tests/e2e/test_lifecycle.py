@@ -1,7 +1,6 @@
 """From creation to removal: deletion revokes first, broken references deny their subject only."""
 
 import copy
-import json
 import uuid
 from typing import Any
 
@@ -191,8 +190,7 @@ async def test_other_namespaces_are_no_business_of_a_tenant(tenant: Tenant, stac
         assert (found["status"], found["reason"]) == ("False", "NamespaceNotOnboarded")
         assert names.LABEL_ONBOARDED in found["message"]
         assert not (await stack.get("akey", "acme-shop", name)).get("status", {}).get("versions")
-        secrets = json.loads(await stack.kubectl("get", "secrets", "-n", name, "-o", "json"))["items"]
-        assert secrets == []
+        assert await stack.listing("secrets", name) == []
     finally:
         await stack.kubectl("delete", "namespace", name, "--timeout=60s")
 

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import gzip
-import json
 import os
 import re
 import urllib.parse
@@ -136,9 +135,7 @@ async def test_documents(tenant: Tenant, canaries: list[bytes]) -> None:
     """Decoded and unpacked: verifiers only."""
     search = Search(canaries)
     selector = f"{names.LABEL_PART}=document"
-    listed = json.loads(await tenant.stack.kubectl("get", "secrets", "-A", "-l", selector, "-o", "json"))[
-        "items"
-    ]
+    listed = await tenant.stack.listing("secrets", "", "-l", selector)
     assert len(listed) >= 17
     verifiers = 0
     for secret in listed:

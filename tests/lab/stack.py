@@ -109,6 +109,14 @@ class Stack:
         found: Object = json.loads(await self.kubectl("get", kind, name, "-n", namespace, "-o", "json"))
         return found
 
+    async def listing(self, kinds: str, namespace: str, *options: str) -> list[Object]:
+        """All objects of these kinds ("roles,rolebindings") in a namespace; "" for everywhere."""
+        where = ["-n", namespace] if namespace else ["-A"]
+        found: list[Object] = json.loads(await self.kubectl("get", kinds, *where, *options, "-o", "json"))[
+            "items"
+        ]
+        return found
+
     async def patch(self, kind: str, name: str, namespace: str, change: Object) -> None:
         """Merge-patch, as a user would edit."""
         await self.kubectl("patch", kind, name, "-n", namespace, "--type=merge", "-p", json.dumps(change))
@@ -210,8 +218,8 @@ class Stack:
 
     async def pods(self, namespace: str, selector: str) -> list[Object]:
         """Pods that exist and are not terminating."""
-        found = json.loads(await self.kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "json"))
-        return [pod for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
+        found = await self.listing("pods", namespace, "-l", selector)
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     async def ready_pods(
         self, namespace: str, selector: str, count: int, *, seconds: float = 90
