@@ -240,10 +240,10 @@ def _step(  # noqa: PLR0911 - an ordered list of steps, each with its own condit
         return Do.END
     if facts.doubtful:
         return Do.READ_BACK
-    if ending:
-        return None
     if any(v.state in ("Current", "Previous") and v.id not in facts.digests for v in ended):
         return Do.READ_DIGESTS
+    if ending:
+        return None
     if pending is not None:
         return _finish(spec, policy, facts, pending)
     if facts.unrecorded:

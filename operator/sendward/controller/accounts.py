@@ -181,6 +181,7 @@ class Accounts:
             found = self._documents.get(gateway)
             if place is not None and found is not None:
                 found.set_account(place.account, None)
+                found.unread.discard(place.account)
 
     def _refuse(self, context: _Context, record: Record, problems: list[Problem]) -> None:
         self._withdraw(context.key)
@@ -220,6 +221,7 @@ class Accounts:
             self._places.put(key.key.meta.uid, place)
             views.append(self._view(context, key, context.group.keys[key.key.meta.key.name]))
         versions = {view.key.key.meta.uid: credentials.accepted(view.key, view.facts) for view in views}
+        self._tell_unread(place, unread=any(self._is_unread(view) for view in views))
         self._publish(context, place, account_entry(account, versions))
         state = self._in_force.entry(place, context.now)
         for view in views:
@@ -244,6 +246,19 @@ class Accounts:
         )
         return _KeyView(key, record, status, facts)
 
+    def _is_unread(self, view: _KeyView) -> bool:
+        """Whether Vault has yet to tell the verifier of a version that is to be accepted."""
+        key, state = view.key.key, self._steps.state(view.key.key.meta.uid)
+        live = [v for v in view.status.versions if v.state in ("Current", "Previous")]
+        unread = any(v.id not in state.digests for v in live if v.number > key.spec.revoke_through)
+        return unread and not state.unreadable and not key.meta.deleting
+
+    def _tell_unread(self, place: Place, *, unread: bool) -> None:
+        for gateway in place.gateways:
+            found = self._documents.get(gateway)
+            if found is not None:
+                (found.unread.add if unread else found.unread.discard)(place.account)
+
     def _publish(self, context: _Context, place: Place, entry: document.Account | None) -> None:
         for gateway in place.gateways:
             found = self._documents.get(gateway)
@@ -254,6 +269,7 @@ class Accounts:
             left = self._documents.get(gone)
             if left is not None:
                 left.set_account(old.account, None)
+                left.unread.discard(old.account)
         self._published[context.key] = place
 
     def _wait(self, context: _Context, parts: Iterable[tuple[str, str]]) -> None:

@@ -71,6 +71,7 @@ class GatewayDocument:
     progress: dict[str, Progress] = field(default_factory=dict)  # by part, as last looked at
     loaded: dict[str, Order] = field(default_factory=dict)  # parts as an earlier leader left them
     dirty: dict[str, set[str]] = field(default_factory=dict)  # part -> account uids
+    unread: set[str] = field(default_factory=set)  # accounts with verifiers that only Vault can tell
     too_large: set[str] = field(default_factory=set)
     revision: int = 0
 
@@ -85,6 +86,14 @@ class GatewayDocument:
         """Whether the account's entry has the key."""
         entry = self.accounts[int(self.part_of(account_uid))].get(account_uid)
         return entry is not None and any(key.uid == key_uid for key in entry.keys)
+
+    def waits_for_vault(self, part: str) -> bool:
+        """Whether a shard of which no earlier leader left anything readable would cut off who has a key:
+        its verifiers are still to be read. Until then guards keep the shard that they have.
+        """
+        if part == names.PART_GATEWAY or part in self.envelopes:
+            return False
+        return any(self.part_of(uid) == part for uid in self.unread)
 
     def set_account(self, uid: str, entry: Account | None) -> None:
         """Declare what stands in the document for an account; None: nothing."""
@@ -186,6 +195,9 @@ class Documents:
             fresh: dict[str, Envelope] = {}
             waiting: dict[str, set[str]] = {}
             for part, uids in found.dirty.items():
+                if found.waits_for_vault(part):
+                    waiting[part] = uids
+                    continue
                 envelope, held = self._seal(found, part)
                 if part in found.too_large:
                     waiting[part] = held

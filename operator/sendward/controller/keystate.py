@@ -24,6 +24,7 @@ class KeyState:
     doubtful: bool = False  # its status may come from a backup
     verified: bool = False  # by this process: whatever the guards say, there is no doubt again
     lost: frozenset[str] = frozenset()  # ids of versions that the status calls live and that ended
+    unreadable: bool = False  # Vault was asked for its verifiers, and cannot tell them all
     gone: str = ""  # id of the recorded version that Vault does not hold any more
 
 

@@ -243,9 +243,14 @@ class KeySteps:
                 return
 
     async def _read_digests(self, state: KeyState, path: str, status: APIKeyStatus) -> None:
-        state.digests.update(await self._credentials.digests(path, status))
+        try:
+            state.digests.update(await self._credentials.digests(path, status))
+        except (Forbidden, Rejected, NotFound):
+            state.unreadable = True
+            raise
         for version in status.versions:
             if version.state in ("Current", "Previous") and version.id not in state.digests:
+                state.unreadable = True
                 raise NotFound(
                     f"version {version.number} ({version.id}) is gone from Vault, and no document holds its "
                     f"verifier. Set spec.revokeThrough: {version.number} to have another one issued"
