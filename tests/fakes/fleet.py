@@ -23,24 +23,29 @@ class Exact:
     """One counter for all pods: what it refuses would exceed `burst + rate * w` in some window w."""
 
     def __init__(self, limit: Limit) -> None:
-        self._limit = limit
-        self._tokens = Fraction(limit.burst)
+        self._rate = limit.messages
+        self.message = limit.period * SECOND  # one message; a nanosecond earns `messages`
+        self._capacity = self._tokens = limit.burst * self.message
         self._last = 0
         self.accepted = 0
 
-    def left(self, now: int) -> Fraction:
-        """Tokens at `now`; below 0: some window has more than it may."""
-        earned = Fraction((now - self._last) * self._limit.messages, self._limit.period * SECOND)
-        self._tokens = min(Fraction(self._limit.burst), self._tokens + earned)
+    def holds(self, now: int, cost: int) -> bool:
+        """Whether so many messages may pass at `now`."""
+        self._tokens = min(self._capacity, self._tokens + (now - self._last) * self._rate)
         self._last = now
-        return self._tokens
+        return self._tokens >= cost * self.message
 
-    def take(self, now: int, cost: int) -> Fraction:
-        """Count a message that passed; what is left then."""
-        self.left(now)
-        self._tokens -= cost
+    def left(self, now: int) -> Fraction:
+        """Messages that may pass at once at `now`."""
+        self.holds(now, 0)
+        return Fraction(self._tokens, self.message)
+
+    def take(self, now: int, cost: int) -> float:
+        """Count a message that passed; what is left then. Below 0: some window has more than it may."""
+        self.holds(now, cost)
+        self._tokens -= cost * self.message
         self.accepted += cost
-        return self._tokens
+        return self._tokens / self.message
 
 
 @dataclass
@@ -71,7 +76,7 @@ class Fleet:
         self.pods: dict[str, Pod] = {}
         self.exact = Exact(limit)  # what passed, against the bound
         self.ideal = Exact(limit)  # what one exact counter would have let pass
-        self.closest = Fraction(limit.burst)  # the least that was left of the bound
+        self.closest = float(limit.burst)  # the least that was left of the bound
         self.offered = 0
         self.guesses = 0
         self._events: list[tuple[int, int, Callable[[], None]]] = []
@@ -217,7 +222,7 @@ class Fleet:
     def send(self, name: str, cost: int = 1) -> bool:
         """One request at a pod, now."""
         self.offered += cost
-        if self.ideal.left(self.now) >= cost:
+        if self.ideal.holds(self.now, cost):
             self.ideal.take(self.now, cost)
         pod = self.pods[name]
         pod.demand[UID] = pod.demand.get(UID, 0) + cost
@@ -226,6 +231,17 @@ class Fleet:
         self.closest = min(self.closest, self.exact.take(self.now, cost))
         pod.accepted += cost
         return True
+
+    def tokens(self) -> Fraction:
+        """What all guards together could let pass at once, now, in messages."""
+        total = Fraction(0)
+        for pod in self.pods.values():
+            subject = pod.limiter._subjects.get(UID)
+            level = subject.level if subject else pod.limiter._default
+            bucket = subject.buckets[0] if subject and subject.buckets else level.bucket(self.limit, self.now)
+            bucket.settle(self.now)
+            total += Fraction(bucket.tokens, bucket.unit)
+        return total
 
     @property
     def utilisation(self) -> float:

@@ -15,7 +15,7 @@ import pytest
 from sendward.document import Limit
 from tests.fakes.fleet import SECOND, Fleet
 
-SECONDS = 120
+SECONDS = 90
 OVERLOAD = 2  # times the limit is asked for
 
 Pick = Callable[[int, int, int], int]  # message number, second, pods: the pod that is asked
@@ -102,7 +102,7 @@ def started(limit: Limit, pods: int) -> Fleet:
 def line(name: str, pods: int, fleet: Fleet) -> str:
     limit = fleet.limit
     said = f"{limit.messages}/{limit.period}s burst {limit.burst}"
-    return f"| {said:<24} | {name:<34} | {pods} | {float(fleet.closest):>7.1f} | {fleet.utilisation:>6.1%} |"
+    return f"| {said:<24} | {name:<34} | {pods} | {fleet.closest:>7.1f} | {fleet.utilisation:>6.1%} |"
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.limit.messages}-per-{row.limit.period}s")

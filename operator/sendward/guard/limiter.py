@@ -205,7 +205,7 @@ class Limiter:
         `filled`: the tokens that come with what is added; none by default.
         """
         before = self._default
-        for uid in subjects.keys() - self._subjects.keys():
+        for uid in (subjects.keys() | filled.subjects.keys()) - self._subjects.keys():
             self._subjects[uid] = _Subject(_Level(before.share, before.low, before.since))
         freed = {
             uid: subject.change(

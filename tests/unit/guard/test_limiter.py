@@ -273,3 +273,13 @@ def test_what_nobody_has_used_yet_is_given_up_as_well() -> None:
     freed = subject.set_shares(0, PPM // 4, {})
     assert freed == Portions(100_000)
     assert [admit(subject, 0, limit, cost=cost) for cost in (11, 10, 1)] == [False, True, False]
+
+
+def test_tokens_for_one_that_was_never_seen_here_are_its_own() -> None:
+    """Others freed less of it than of the rest; its share is that of the rest."""
+    limit = Limit(messages=1, period=3600, burst=100)
+    subject = Limiter()
+    subject.expect(fill_time(limit))
+    subject.set_shares(0, PPM // 2, {}, Portions(PPM // 2, {"a": 30_000}))
+    assert [admit(subject, 0, limit, cost=cost) for cost in (4, 3, 1)] == [False, True, False]
+    assert admit(subject, 0, limit, cost=50, uid="b")
