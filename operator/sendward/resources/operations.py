@@ -113,7 +113,8 @@ class OperationSpec(Model):
         MessageFields | None,
         Field(
             description="Where the parts of a message stand. Set on operations that submit a message: such"
-            " requests consume the message limits. Absent: the operation submits none, a status query, say."
+            " requests consume the message limits. Absent: the operation submits none, a status query, say;"
+            " no limit counts its requests, and no sender id is looked for in them."
         ),
     ] = None
 
