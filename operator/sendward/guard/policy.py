@@ -126,10 +126,21 @@ def _networks(cidrs: Sequence[Sequence[str]]) -> tuple[Networks, ...] | None:
         return None
 
 
+# Keys of one policy have the same networks, operations and limits: so they take memory, and the CPU's
+# cache, once.
 @lru_cache(maxsize=1024)
 def _shared(cidrs: tuple[str, ...]) -> Networks:
-    """Keys of one policy have the same networks; so they take memory once."""
     return Networks(cidrs)
+
+
+@lru_cache(maxsize=1024)
+def _names(names: frozenset[str]) -> frozenset[str]:
+    return names
+
+
+@lru_cache(maxsize=1024)
+def _limits(limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
+    return limits
 
 
 def _sound(limits: Iterable[Limit]) -> bool:
@@ -146,8 +157,8 @@ def _account(account: Account) -> AccountView:
         name=account.name,
         denied=denied,
         networks=networks or (),
-        sender_ids=None if account.sender_ids is None else frozenset(account.sender_ids),
-        limits=tuple(account.limits),
+        sender_ids=None if account.sender_ids is None else _names(frozenset(account.sender_ids)),
+        limits=_limits(tuple(account.limits)),
     )
 
 
@@ -157,8 +168,8 @@ def _entries(key: Key, account: AccountView) -> Iterable[Entry]:
     if denied is None and (networks is None or not _sound(key.limits)):
         denied = Reason.KeyInvalid
     judged = tuple(dict.fromkeys((*account.networks, *(networks or ()))))  # each once, order kept
-    operations = None if key.operations is None else frozenset(key.operations)
-    limits = tuple(key.limits)
+    operations = None if key.operations is None else _names(frozenset(key.operations))
+    limits = _limits(tuple(key.limits))
     for version in key.versions:
         yield Entry(
             id=version.id,

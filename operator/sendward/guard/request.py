@@ -287,6 +287,7 @@ def _form(raw: RawRequest) -> list[tuple[bytes, bytes]]:
 def _json(raw: RawRequest) -> object:
     if not _JSON_TYPE.fullmatch(_content_type(raw)) or _too_deep(raw.body):
         raise _MalformedError
+    document: object
     try:
         text = raw.body.decode("utf-8").strip(_BLANKS)
         document, end = _DECODER.raw_decode(text)
@@ -294,8 +295,7 @@ def _json(raw: RawRequest) -> object:
         raise _MalformedError from None
     if end != len(text):
         raise _MalformedError
-    found: object = document
-    return found
+    return document
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendward.document import Key, Limit, Version
+from sendward.document import Account, Key, Limit, Version
 from sendward.guard.policy import Networks, Policy, gateway_view
 from tests.guard import builders
 
@@ -104,3 +104,30 @@ def test_a_shard_that_names_an_account_twice_is_refused_and_changes_nothing() ->
     with pytest.raises(ValueError, match="twice"):
         policy.set_shard(0, builders.shard(account, account))
     assert policy.find("a") is not None
+
+
+def test_what_keys_have_in_common_takes_memory_once() -> None:
+    policy = Policy()
+
+    def account(name: str, period: int) -> Account:
+        limits = [Limit(10, period, 10)]
+        key = builders.key(
+            name,
+            builders.credential(name).version(),
+            operations=["send"],
+            cidrs=[["10.0.0.0/8"]],
+            limits=limits,
+        )
+        return builders.account(name, key, cidrs=[["10.0.0.0/8"]], sender_ids=["ACME"], limits=limits)
+
+    policy.set_shard(0, builders.shard(account("a", 1), account("b", 1), account("c", 2)))
+    a, b, c = (policy.find(builders.credential(name).id) for name in "abc")
+    assert a is not None
+    assert b is not None
+    assert c is not None
+    assert a.limits is b.limits is a.account.limits
+    assert a.operations is b.operations
+    assert a.account.sender_ids is b.account.sender_ids
+    assert a.networks[0] is b.networks[0] is c.networks[0]
+    assert len(a.networks) == 1  # the same for account and key: judged once
+    assert c.limits == (Limit(10, 2, 10),)
