@@ -28,6 +28,7 @@ _MAX_MESSAGE: Final = 1024  # characters of a guard's refusal
 _MAX_EPOCH: Final = 2**30
 _MAX_REVISION: Final = 2**53
 _MAX_LAST_USED: Final = 100_000  # key versions between two drains
+_MEET: Final = timedelta(seconds=15)  # a guard that runs has found a new leader by then
 _STALE_GRACE: Final = timedelta(seconds=60)  # a guard may have heard from us a little later
 
 
@@ -67,12 +68,7 @@ class GatewayState:
         an earlier leader than that of `epoch` has sealed anything.
         """
         if envelopes and not self.published:
-            # A pod that never was Ready was not given a share by anybody.
-            found = {pod.uid: pod for pod in pods if pod.ready or pod.terminating}
-            self._unmet = {uid: pod for uid, pod in found.items() if uid not in self.records}
-            self.shares.expect(self._unmet)
-            if not found and all(envelope.epoch == epoch for envelope in envelopes.values()):
-                self.shares.begin()
+            self._meet(list(pods), all(envelope.epoch == epoch for envelope in envelopes.values()))
         changed = False
         for part, envelope in envelopes.items():
             before = self.published.get(part)
@@ -88,6 +84,15 @@ class GatewayState:
         # The gateway's own part goes out first: a guard can judge nothing without it.
         self.published = dict(sorted(self.published.items(), key=lambda item: item[0] != names.PART_GATEWAY))
         return changed
+
+    def _meet(self, pods: list[Pod], ours: bool) -> None:
+        """`ours`: no earlier leader has sealed anything."""
+        if ours and not any(_was_ready(pod) for pod in pods):
+            self.shares.begin()
+            return
+        # Also those that are not Ready now: they may have been, and hold shares of an earlier leader.
+        self._unmet = {pod.uid: pod for pod in pods if pod.uid not in self.records}
+        self.shares.expect(self._unmet)
 
     def hello(self, pod: Pod, hello: Hello, now: datetime) -> None:
         """A guard connected."""
@@ -211,8 +216,11 @@ class GatewayState:
         gone = self.records.keys() - present
         for uid in gone:
             del self.records[uid]
-        for uid in self._unmet.keys() - present:
-            del self._unmet[uid]
+        waited = now - started >= _MEET
+        for uid, pod in list(self._unmet.items()):
+            if uid not in present or (waited and not _was_ready(pod)):
+                del self._unmet[uid]
+                self.shares.remove(uid)
         for uid in self.shares.guards:
             record = self.records.get(uid)
             if uid not in present:
@@ -222,6 +230,11 @@ class GatewayState:
                 if now - since >= timedelta(seconds=stale_after) + _STALE_GRACE:
                     self.shares.expire(uid)
         return bool(gone)
+
+
+def _was_ready(pod: Pod) -> bool:
+    """For sure: a terminating pod may have been."""
+    return pod.ready or pod.terminating
 
 
 def highest_epoch(hello: Hello) -> int | None:

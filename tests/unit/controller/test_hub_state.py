@@ -110,10 +110,22 @@ def test_a_guard_that_was_never_met_is_stale_some_day_too() -> None:
     assert share(made, "one") == PPM
 
 
-def test_an_unready_pod_holds_nothing_of_an_earlier_leader() -> None:
+def test_an_unready_pod_may_hold_shares_of_an_earlier_leader_until_it_had_time_to_tell() -> None:
+    """It may have been Ready before; only its guard knows."""
     made = state(ONE, replace(TWO, ready=False))
-    made.hello(ONE, Hello([1], 0, {}), NOW)
+    made.hello(ONE, Hello([1], 0, {}, Shares(1, PPM // 2)), NOW)
+    assert share(made, "one") == 0  # it keeps what it has
+    made.sweep({"one", "two"}, None, NOW, NOW + timedelta(seconds=14))
+    assert share(made, "one") == 0
+    made.sweep({"one", "two"}, None, NOW, NOW + timedelta(seconds=15))
     assert share(made, "one") == PPM
+
+
+def test_a_ready_pod_is_waited_for_as_long_as_it_is_there() -> None:
+    made = state(ONE, TWO)
+    made.hello(ONE, Hello([1], 0, {}, Shares(1, PPM // 2)), NOW)
+    made.sweep({"one", "two"}, None, NOW, NOW + timedelta(hours=1))
+    assert share(made, "one") == 0
 
 
 def test_an_answer_to_what_was_never_sent_says_nothing() -> None:
