@@ -60,7 +60,8 @@ class Reason(_Documented):
     INVALID = "Invalid", "The object breaks a rule of its schema.", "Accepted=False"
     NAMESPACE_NOT_ONBOARDED = (
         "NamespaceNotOnboarded",
-        "The namespace lacks the label that `sendward onboard` prints.",
+        "The namespace lacks the label that `sendward onboard` prints, or is the operator's own. What is "
+        "being deleted there keeps its finalizer until it is onboarded again.",
         "Accepted=False",
     )
 
@@ -104,7 +105,8 @@ class Reason(_Documented):
 
     OUT_OF_CONTACT = (
         "OutOfContact",
-        "The hub has not heard of a ready pod for 15 s; the message says since when.",
+        "The hub has not heard of a ready pod for 15 s, and the message says since when; or a pod has no "
+        "sidecar, or one that was made for an earlier gateway of this name, and must be recreated.",
         "SidecarsInContact=False",
     )
     DNS_CUT_OFF = (
