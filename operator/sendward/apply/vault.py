@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote
@@ -81,7 +82,8 @@ class VaultClient:
         if not 0 < count <= _MAX_RANDOM:
             raise ValueError(f"count is {count}, not in 1..{_MAX_RANDOM}")
         answer = await self._send("random", "POST", "sys/tools/random", {"bytes": count, "format": "base64"})
-        drawn = base64.b64decode(_data(answer)["random_bytes"])
+        with _shaped():
+            drawn = base64.b64decode(_data(answer)["random_bytes"])
         if len(drawn) != count:
             raise Unavailable("Vault drew another number of bytes than asked for")
         return drawn
@@ -89,18 +91,20 @@ class VaultClient:
     async def kv_write(self, path: str, data: Mapping[str, str], cas: int) -> int:
         body = {"options": {"cas": cas}, "data": dict(data)}
         answer = await self._send("kv-write", "POST", f"{self._kv}/data/{quote(path)}", body)
-        return int(_data(answer)["version"])
+        with _shaped():
+            return int(_data(answer)["version"])
 
     async def kv_read(self, path: str, version: int = 0) -> KVValue | None:
         query = f"?version={version}" if version else ""
         answer = await self._send("kv-read", "GET", f"{self._kv}/data/{quote(path)}{query}", absent=True)
-        found = _decoded(answer).get("data") if answer.body else None
-        if not found:
-            return None
-        data = found.get("data")
-        if data is not None and not all(isinstance(value, str) for value in data.values()):
-            raise Rejected("a value in Vault is no string: somebody else wrote it")
-        return KVValue(int(found["metadata"]["version"]), data)
+        with _shaped():
+            found = _decoded(answer).get("data") if answer.body else None
+            if not found:
+                return None
+            data = found.get("data")
+            if data is not None and not all(isinstance(value, str) for value in data.values()):
+                raise Rejected("a value in Vault is no string: somebody else wrote it")
+            return KVValue(int(found["metadata"]["version"]), data)
 
     async def kv_destroy(self, path: str, versions: list[int]) -> None:
         await self._send("kv-destroy", "POST", f"{self._kv}/destroy/{quote(path)}", {"versions": versions})
@@ -111,7 +115,8 @@ class VaultClient:
     async def kv_list(self, prefix: str) -> list[str]:
         folder = f"{quote(prefix.strip('/'))}/" if prefix.strip("/") else ""
         answer = await self._send("kv-list", "GET", f"{self._kv}/metadata/{folder}?list=true", absent=True)
-        return [] if answer.status == 404 else list(_data(answer)["keys"])
+        with _shaped():
+            return [] if answer.status == 404 else [str(key) for key in _data(answer)["keys"]]
 
     async def issue_certificate(
         self, common_name: str, dns_names: list[str], ttl_seconds: int
@@ -123,17 +128,9 @@ class VaultClient:
         }
         if len(common_name) <= _MAX_COMMON_NAME:
             body["common_name"] = common_name
-        issued = _data(await self._send("pki-issue", "POST", f"{self._pki}/issue/{PKI_ROLE}", body))
-        leaf = x509.load_pem_x509_certificate(issued["certificate"].encode())
-        authorities = "".join(issued.get("ca_chain") or ()).encode()
-        parsed = x509.load_pem_x509_certificates(authorities) if authorities else []
-        chain = [leaf, *(ca for ca in parsed if ca.subject != ca.issuer)]  # clients hold the root already
-        return Certificate(
-            chain="".join(one.public_bytes(Encoding.PEM).decode() for one in chain),
-            private_key=issued["private_key"].strip() + "\n",
-            not_before=leaf.not_valid_before_utc,
-            not_after=leaf.not_valid_after_utc,
-        )
+        answer = await self._send("pki-issue", "POST", f"{self._pki}/issue/{PKI_ROLE}", body)
+        with _shaped():
+            return _certificate(_data(answer))
 
     async def _send(
         self,
@@ -183,7 +180,8 @@ class VaultClient:
 
     async def _renew(self, session: _Session) -> _Session:
         answer = await self._request("renew", "POST", "auth/token/renew-self", session.token, {})
-        lifetime = _decoded(answer)["auth"]["lease_duration"] if answer.status == 200 else 0
+        with _shaped():
+            lifetime = int(_decoded(answer)["auth"]["lease_duration"]) if answer.status == 200 else 0
         # Near its maximum a token is renewed for ever shorter times; then a login is due.
         if lifetime < _YOUNG_SECONDS and self._clock.monotonic() - session.since > _YOUNG_SECONDS:
             return await self._log_in()
@@ -218,9 +216,10 @@ class VaultClient:
             )
         if answer.status >= 300:
             raise _fault("login", answer)
-        auth = _decoded(answer)["auth"]
-        lifetime = int(auth["lease_duration"])
-        self._session = _Session(auth["client_token"], now, now + lifetime * _RENEW_AT if lifetime else None)
+        with _shaped():
+            auth = _decoded(answer)["auth"]
+            token, lifetime = str(auth["client_token"]), int(auth["lease_duration"])
+        self._session = _Session(token, now, now + lifetime * _RENEW_AT if lifetime else None)
         return self._session
 
 
@@ -234,6 +233,28 @@ def _decoded(answer: Answer) -> dict[str, Any]:
 def _data(answer: Answer) -> dict[str, Any]:
     data: dict[str, Any] = _decoded(answer)["data"]
     return data
+
+
+@contextmanager
+def _shaped() -> Iterator[None]:
+    """What stands in the place of Vault's answer may come from a proxy before it. Raises Unavailable."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise Unavailable("Vault's answer is not of the shape that was expected") from None
+
+
+def _certificate(issued: Mapping[str, Any]) -> Certificate:
+    leaf = x509.load_pem_x509_certificate(issued["certificate"].encode())
+    authorities = "".join(issued.get("ca_chain") or ()).encode()
+    parsed = x509.load_pem_x509_certificates(authorities) if authorities else []
+    chain = [leaf, *(ca for ca in parsed if ca.subject != ca.issuer)]  # clients hold the root already
+    return Certificate(
+        chain="".join(one.public_bytes(Encoding.PEM).decode() for one in chain),
+        private_key=issued["private_key"].strip() + "\n",
+        not_before=leaf.not_valid_before_utc,
+        not_after=leaf.not_valid_after_utc,
+    )
 
 
 def _errors(answer: Answer) -> str:
