@@ -86,7 +86,7 @@ async def test_what_a_leader_had_under_way_when_it_stood_still_does_not_land(
     for name in ("recording", "writing", "storing"):
         await fresh_key(tenant, name)
     old, before = await led(stack), await epoch(stack)
-    pid = pid_of(stack, old)
+    pid = await pid_of(stack, old)
     path = (await tenant.get("akey", "writing"))["status"]["vaultPath"]
     proxies.ledger.clear()
     status = Held(proxies, kind="apikeys", name="recording", method="PATCH")
@@ -130,11 +130,8 @@ def _alive(pid: int) -> bool:
     return os.path.exists(f"/proc/{pid}")
 
 
-def _other(stack: Stack, operator: str, pid: int) -> bool:
-    try:
-        return pid_of(stack, operator) != pid
-    except LookupError:
-        return False
+async def _other(stack: Stack, operator: str, pid: int) -> bool:
+    return await pid_of(stack, operator) != pid
 
 
 async def _enforced(tenant: Tenant, late: Call | None, before: int) -> bool:
