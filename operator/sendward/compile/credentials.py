@@ -163,8 +163,10 @@ def _ending(spec: APIKeySpec, policy: APIKeyPolicySpec | None, facts: Facts) -> 
             state = "Revoked"
         elif state == "Previous" and _retires(version, policy, facts):
             state = "Retired"
-        changed = {"state": state, "ended_at": facts.now} if state != version.state else {}
-        versions.append(version.model_copy(update=changed))
+        ends = state != version.state
+        versions.append(
+            version.model_copy(update={"state": state, "ended_at": facts.now}) if ends else version
+        )
     return versions
 
 

@@ -79,12 +79,20 @@ def _abnormal(first: Finding) -> Finding:
 
 def _timed(finding: Finding, known: Sequence[Condition], generation: int, now: datetime) -> Condition:
     before = next((condition for condition in known if condition.type == finding.type), None)
-    unchanged = before is not None and before.status == finding.status
+    message = finding.message[:_MESSAGE_LENGTH]
+    if before is not None and before.status == finding.status:
+        if (before.reason, before.message, before.observed_generation) == (
+            finding.reason,
+            message,
+            generation,
+        ):
+            return before
+        now = before.last_transition_time
     return Condition(
         type=finding.type,
         status=finding.status,
         reason=finding.reason,
-        message=finding.message[:_MESSAGE_LENGTH],
+        message=message,
         observed_generation=generation,
-        last_transition_time=before.last_transition_time if before and unchanged else now,
+        last_transition_time=now,
     )
