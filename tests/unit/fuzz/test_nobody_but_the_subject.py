@@ -22,6 +22,7 @@ from sendward.compile.cidrs import union
 from sendward.document import Account, Gateway
 from tests.core.harness import TENANT, World
 from tests.fuzz.hostile import MARK
+from tests.fuzz.profile import examples
 from tests.fuzz.tenants import SHARED, Thing, things
 
 OTHER = "other"
@@ -183,7 +184,7 @@ def _without_network(text: str) -> Any:
     return found
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(GOOD, min_size=1, max_size=3, unique_by=lambda good: good.name), things(), things())
 def test_a_hostile_tenant_changes_nothing_of_anybody_else(
     accounts: list[Good], first: list[Thing], second: list[Thing]

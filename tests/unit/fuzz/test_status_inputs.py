@@ -13,7 +13,8 @@ from sendward.names import API_VERSION
 from sendward.resources.kinds import BY_NAME
 from sendward.resources.parse import parse_status
 from tests.core.harness import TENANT, World
-from tests.unit.fuzz.test_nobody_but_the_subject import SHARED, internal_errors, populated
+from tests.fuzz.tenants import SHARED
+from tests.unit.fuzz.test_nobody_but_the_subject import internal_errors, populated
 
 VERSION: dict[str, Any] = {
     "number": 1, "id": "4fKz81QmTb", "state": "Current",
@@ -43,9 +44,8 @@ POLICIES: dict[str, dict[str, Any]] = {
 
 
 def _overwritten(world: World, status: dict[str, Any]) -> None:
-    obj = copy.deepcopy(world.kube.objects[kinds.API_KEY.plural, TENANT, "bad"])
-    obj["status"] = status
-    world.kube._store(kinds.API_KEY, obj)
+    old = world.kube.objects[kinds.API_KEY.plural, TENANT, "bad"]
+    world.kube._store(kinds.API_KEY, old, copy.deepcopy(old) | {"status": status})
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sendward import names
 from sendward.webhook.review import MalformedError, Outcome
+from tests.fuzz.profile import examples
 from tests.fuzz.target_webhook import POD, check, response, review, reviewer
 
 
@@ -103,7 +104,7 @@ def _child(node: Any, step: Any) -> Any:
 PLACES = [place for place in places(review(POD)) if place]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), JUNK), min_size=1, max_size=3))
 async def test_a_review_with_fields_of_any_type_gets_an_answer(
     changes: list[tuple[tuple[Any, ...], Any]],
