@@ -81,9 +81,17 @@ class Bed:
 
     async def signal_leader(self, number: signal.Signals) -> str:
         """Send a signal to the process that leads; its identity."""
-        holder = await self.holder()
-        pod = holder.split("_", maxsplit=1)[0]
-        os.kill(self.stack.runner.pid_of(SYSTEM, pod, "operator"), number)
+
+        async def sent() -> str:
+            holder = await self.holder()
+            pod = holder.split("_", maxsplit=1)[0]
+            try:
+                os.kill(self.stack.runner.pid_of(SYSTEM, pod, "operator"), number)
+            except LookupError:
+                return ""  # it ended by itself, for want of CPU time, and the Lease still names it
+            return holder
+
+        holder: str = await eventually(sent, "a leader to send a signal to", seconds=30, every=0.02)
         return holder
 
     async def kill(self, call: Call) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from sendward.errors import SendwardError
 from tests.faults.matrix import state
 from tests.faults.matrix.bed import Bed
 from tests.faults.matrix.report import Run, When
@@ -71,7 +72,7 @@ async def _run(bed: Bed, scenario: Scenario, run: Run, found: Reference) -> None
             await step(subject)
         await bed.quiet(_QUIET)
         await _watched(bed, scenario, subject, run, found)
-    except (StackError, LabError, NetworkError) as error:
+    except (StackError, LabError, NetworkError, SendwardError) as error:
         run.failures.append(f"I5: {error}")
     finally:
         bed.ledger.clear()
