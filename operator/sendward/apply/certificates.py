@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CA_LIFE: Final = timedelta(days=365)
 LEAF_LIFE: Final = timedelta(days=30)
-_CLOCK_SKEW: Final = timedelta(minutes=5)  # a peer's clock may be behind
+_CLOCK_SKEW: Final = timedelta(hours=2)  # a peer's clock may be behind, or ours ahead
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ _POD_UID: Final = "authentication.kubernetes.io/pod-uid"
 _MAX_TOKEN: Final = 8192  # characters
 _REVIEWS_AT_ONCE: Final = 8  # a flood of tokens must not take the API server from the loop
 _REVIEW_SECONDS: Final = 5.0
+_CLOCKS_APART: Final = 7200.0  # seconds by which ours may be ahead of the API server's
+_ASK_AGAIN: Final = 60.0  # seconds for which a token is good that only our clock has doubts about
 
 
 class TokenReviewer(Protocol):
@@ -52,7 +54,7 @@ class View(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """An authenticated guard. `expires` is Unix seconds."""
+    """An authenticated guard. `expires` is Unix seconds by our own clock."""
 
     pod: Pod
     gateway_uid: str
@@ -70,6 +72,7 @@ class Refused(Exception):  # noqa: N818  # an answer, not an error
 
 class _Claims(msgspec.Struct):
     exp: float
+    iat: float | None = None
 
 
 class Authenticator:
@@ -87,8 +90,8 @@ class Authenticator:
         if scheme.lower() != "bearer" or not token or len(token) > _MAX_TOKEN:
             raise Refused(401, "NoToken")
         # Not yet believed: it only spares the API server tokens that it would refuse anyway.
-        expires = _expiry(token)
-        if expires is None or expires <= self._clock.now().timestamp():
+        claims, now = _claims(token), self._clock.now().timestamp()
+        if claims is None or claims.exp <= now - _CLOCKS_APART:
             raise Refused(401, "TokenExpired")
         namespace, name, uid = _bound_pod(await self._review(token))
         pod = self._view.pod(namespace, name)
@@ -101,7 +104,7 @@ class Authenticator:
         gateway_uid = self._view.gateway_uid(namespace, pod.gateway)
         if gateway_uid is None:
             raise Refused(403, "UnknownGateway")
-        return Peer(pod, gateway_uid, expires)
+        return Peer(pod, gateway_uid, _expires(claims, now))
 
     async def _review(self, token: str) -> TokenStatus:
         try:
@@ -124,13 +127,21 @@ def _bound_pod(status: TokenStatus) -> tuple[str, str, str]:
     raise Refused(403, "TokenNotBoundToPod")
 
 
-def _expiry(token: str) -> float | None:
-    """`exp` of a JWT in Unix seconds; None when it is no JWT."""
+def _expires(claims: _Claims, now: float) -> float:
+    """When the stream ends, by our own clock. The API server accepts the token, so one that has expired, or
+    is older than it can be, means that our clock is off: then it is soon asked again.
+    """
+    lifetime = claims.exp - claims.iat if claims.iat is not None else claims.exp
+    return claims.exp if 0 < claims.exp - now <= lifetime else now + _ASK_AGAIN
+
+
+def _claims(token: str) -> _Claims | None:
+    """Of a JWT; None when it is none."""
     parts = token.split(".")
     if len(parts) != 3:
         return None
     try:
         payload = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
-        return msgspec.json.decode(payload, type=_Claims).exp
+        return msgspec.json.decode(payload, type=_Claims)
     except (Base64Error, ValueError, msgspec.MsgspecError, RecursionError):
         return None

@@ -168,7 +168,7 @@ async def test_what_is_no_token_is_refused_without_a_review(world: World, token:
 
 
 async def test_an_expired_token_is_refused_without_a_review(world: World) -> None:
-    assert await refusal(world, world.token(world.view.add("pod"), seconds=-1)) == 401
+    assert await refusal(world, world.token(world.view.add("pod"), seconds=-7300)) == 401
     assert world.tokens.reviews == 0
 
 
