@@ -100,7 +100,7 @@ async def _silence(stack: Stack) -> None:
         if any(c.user in OURS and c.resource != "leases" for c in calls(stack.lab.audit_log, read)):
             since = loop.time()
         read = end
-        return loop.time() - since >= 1.5
+        return loop.time() - since >= 3
 
     await eventually(quiet, "the operator is quiet", every=0.5)
 
@@ -173,9 +173,10 @@ async def test_work_for_one_tenant_touches_no_other_namespace(window: Window) ->
         "delete",
         "get",
     }
-    places = {call.namespace for call in by_us if call.verb not in FOLLOWING}
-    assert places <= {window.actor, SYSTEM, ""}
-    assert window.actor in places
+    elsewhere = [
+        c for c in by_us if c.verb not in FOLLOWING and c.namespace not in (window.actor, SYSTEM, "")
+    ]
+    assert [str(call) for call in elsewhere] == []
     assert [str(call) for call in by_us if call.name in (window.bystander, window.bystander_uid)] == []
 
 
