@@ -51,6 +51,7 @@ async def test_a_document_of_another_format_is_refused_and_the_previous_one_stay
     await pod.hub.send(Part(of_another_format(number)))
     nack = await pod.hub.wait_for(Nack)
     assert f"format {number}, expected {document.FORMAT}" in nack.message
+    assert (nack.part, nack.revision) == ("0", 9)  # so that the gateway's status can tell it
     status, _, _ = await pod.send(BEARER)
     assert status == 200
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -26,6 +27,8 @@ from sendward.guard.metrics import Metrics
 from sendward.guard.policy import GatewayView, gateway_view
 from sendward.guard.store import Store
 from sendward.protocol import PPM, Ack, Nack, Portions, Shares
+
+_LONGEST_PART: Final = 16  # characters; none of ours is longer
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +79,7 @@ class Enforcer:
         except DocumentError as error:
             if successor := self.store.successor(raw):
                 return await self._give_up(successor)
-            return self._refuse("", 0, 0, str(error))
+            return self._refuse(*_claimed(raw), str(error))
         if envelope.part == names.PART_GATEWAY:
             self.store.memory.replaced = False
         self.store.see(envelope.epoch)
@@ -256,3 +259,12 @@ class Enforcer:
     def close(self) -> None:
         """Finish what is being written."""
         self._disk.shutdown()
+
+
+def _claimed(raw: bytes) -> tuple[str, int, int]:
+    """Part and order that a refused envelope claims, so that the hub knows which one it was."""
+    try:
+        envelope = document.decode(raw)
+    except DocumentError:
+        return "", 0, 0
+    return envelope.part[:_LONGEST_PART], envelope.epoch, envelope.revision
