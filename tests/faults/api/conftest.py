@@ -47,7 +47,6 @@ async def proxies(stack: Stack) -> AsyncIterator[Proxies]:
     async with lab_proxies(stack.lab) as made:
         await made.route(stack)
         yield made
-        await made.release(stack)
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
