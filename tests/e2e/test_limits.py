@@ -15,7 +15,7 @@ from contextlib import suppress
 import pytest
 
 from sendward import names
-from tests.e2e.support import ACCEPTED, Tenant, answer, request
+from tests.e2e.support import ACCEPTED, SELECTOR, Tenant, answer, request
 from tests.lab.stack import Object, eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.asyncio(loop_scope="session")]
@@ -96,6 +96,37 @@ async def during(load: Load, which: Iterable[str], seconds: float = PHASE) -> in
     return len(load.spans) - before
 
 
+async def killed(tenant: Tenant, pod: Object) -> None:
+    """Returns once the guard was killed and its successor is there."""
+    before = tenant.guard_pid(pod)
+    os.kill(before, signal.SIGKILL)
+
+    def back() -> bool:
+        try:
+            return tenant.guard_pid(pod) != before
+        except LookupError:
+            return False
+
+    await eventually(back, "the guard runs again", seconds=60)
+
+
+async def joined(tenant: Tenant, others: set[str]) -> Object:
+    """The pod beside `others`, as soon as it takes connections, Ready or not."""
+
+    async def check() -> Object | None:
+        for pod in await tenant.stack.pods(tenant.namespace, SELECTOR):
+            if pod["metadata"]["name"] in others or not pod.get("status", {}).get("podIP"):
+                continue
+            with suppress(OSError):
+                _, writer = await tenant.connect(pod)
+                writer.close()
+                return pod
+        return None
+
+    found: Object = await eventually(check, "a third pod takes connections", seconds=120, every=0.5)
+    return found
+
+
 async def test_no_window_is_above_the_limit_while_load_moves_and_guards_are_killed(tenant: Tenant) -> None:
     await tenant.apply(*objects())
     for kind in ("sender", "akey"):
@@ -115,13 +146,11 @@ async def test_no_window_is_above_the_limit_while_load_moves_and_guards_are_kill
         used = len(load.spans) / (BURST + RATE * (time.monotonic() - began))
         load.which = lambda _: True
         for _ in range(2):
-            os.kill(tenant.guard_pid(pods[0]), signal.SIGKILL)
-            await eventually(lambda: _alive(tenant, pods[0]), "the guard runs again", seconds=30)
-            await asyncio.sleep(1)
+            await killed(tenant, pods[0])
         await tenant.stack.kubectl(
             "scale", "deployment", "sms", "-n", tenant.namespace, f"--replicas={PODS + 1}"
         )
-        new = next(pod for pod in await tenant.pods(PODS + 1) if pod["metadata"]["name"] not in (one, two))
+        new = await joined(tenant, {one, two})
         sending.append(asyncio.create_task(load.through(new)))
         passed["three"] = await during(load, (one, two, new["metadata"]["name"]))
     finally:
@@ -134,11 +163,3 @@ async def test_no_window_is_above_the_limit_while_load_moves_and_guards_are_kill
     # Shares follow the load: what one pod alone may let pass is more than its equal part.
     assert min(passed.values()) > 0
     assert used > 0.3
-
-
-def _alive(tenant: Tenant, pod: Object) -> bool:
-    try:
-        os.kill(tenant.guard_pid(pod), 0)
-    except (ProcessLookupError, KeyError):
-        return False
-    return True
