@@ -36,7 +36,7 @@ from tests.fakes.vault import ROOT, FakeVault
 
 TENANT = "tenant"
 _BY_KIND = {kind.kind: kind for kind in kinds.OURS}
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 
 
 class Guard:
@@ -204,8 +204,10 @@ class Stand:
             await asyncio.sleep(seconds)
 
     def requests(self) -> list[tuple[str, str]]:
-        """What reached the API server and Vault, without the Lease and TokenReviews."""
-        quiet = ("/leases", "/tokenreviews")
+        """What reached the API server and Vault, without what comes by the clock (the Lease, the operator's
+        own objects) and TokenReviews.
+        """
+        quiet = ("/leases", "/tokenreviews", f"/{names.OPERATOR_NAMESPACE}/", "/mutatingwebhook")
         return [
             (method, path)
             for method, path in [*self.kube.requests, *self.vault.requests]

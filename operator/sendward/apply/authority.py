@@ -28,7 +28,7 @@ _OLD: Final = ("old.crt", "old.key")
 
 
 class Authority:
-    """The CA and what it issues. Call `ensure` at start, each hour, and when its Secret changed.
+    """The CA and what it issues. Call `ensure` at start, and again and again.
 
     Every operator process holds one: standbys serve TLS too. Only the leader calls `ensure_webhook`.
     """

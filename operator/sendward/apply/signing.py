@@ -28,6 +28,17 @@ class DocumentSigner:
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
 
+    async def keep(self, kube: Kube, namespace: str) -> bool:
+        """Put the key back if its Secret was deleted, since a start without it would make a new one. True
+        when a write was needed. What somebody put in its place is left to a person.
+        """
+        try:
+            await kube.get(kinds.SECRET, namespace, names.SECRET_DOCUMENT_KEY)
+        except NotFound:
+            await kube.create(kinds.SECRET, _secret(namespace, self._key))
+            return True
+        return False
+
     @property
     def public_key_base64(self) -> str:
         """The 32 raw bytes of the public key in base64, as the webhook hands it to guards."""
@@ -54,7 +65,7 @@ async def load_signer(kube: Kube, namespace: str) -> DocumentSigner:
         secret = await kube.get(kinds.SECRET, namespace, names.SECRET_DOCUMENT_KEY)
     except NotFound:
         try:
-            secret = await kube.create(kinds.SECRET, _new_secret(namespace))
+            secret = await kube.create(kinds.SECRET, _secret(namespace, Ed25519PrivateKey.generate()))
         except Conflict:  # a standby that started at the same time was first
             secret = await kube.get(kinds.SECRET, namespace, names.SECRET_DOCUMENT_KEY)
     return DocumentSigner(_parse(secret.get("data", {}).get(_KEY_FILE, "")))
@@ -80,8 +91,8 @@ async def publish_public_key(kube: Kube, namespace: str, signer: DocumentSigner)
     return True
 
 
-def _new_secret(namespace: str) -> dict[str, object]:
-    pem = Ed25519PrivateKey.generate().private_bytes(
+def _secret(namespace: str, key: Ed25519PrivateKey) -> dict[str, object]:
+    pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return {

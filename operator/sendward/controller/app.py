@@ -58,7 +58,7 @@ from sendward.resources.base import ObjectKey
 
 _RESYNC: Final = 600.0
 _USAGE: Final = 5.0
-_AUTHORITY: Final = 3600.0
+_AUTHORITY: Final = 25.0  # until what somebody deleted in the operator's namespace is back
 _RETRY: Final = 1.0
 _GUARDS_FIRST: Final = 10.0
 _log = structlog.get_logger(__name__)
@@ -328,6 +328,7 @@ class Operator:
         """The CA, what it issued, and who must know it."""
         await self.authority.ensure()
         await self.authority.ensure_webhook()
+        await self._signer.keep(self._kube, self._settings.namespace)
         await publish_public_key(self._kube, self._settings.namespace, self._signer)
         for namespace in list(self.store.opened):
             await self._tenants.ensure_ca(namespace)
