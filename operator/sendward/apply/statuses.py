@@ -9,12 +9,14 @@ from typing import Any
 from sendward import names
 from sendward.apply import kinds
 from sendward.apply.ports import Kind, Kube
+from sendward.conditions import ConditionType
 from sendward.errors import NotFound
 from sendward.graph.store import Store
 from sendward.resources.base import Meta, ObjectKey
 from sendward.resources.parse import parse, parse_status
 from sendward.resources.status import Status
 
+_TYPES = frozenset(ConditionType)
 KIND_OF: dict[str, Kind] = {kind.kind: kind for kind in kinds.OURS}
 
 
@@ -24,8 +26,12 @@ def canonical(status: Status) -> bytes:
 
 
 def canonical_of(obj: dict[str, Any]) -> bytes:
-    """The canonical encoding of an object's status."""
-    return canonical(parse_status(obj["kind"], obj))
+    """The canonical encoding of an object's status. A condition that is none of ours is left out: another
+    version or somebody else keeps it, and ours would differ from it for ever.
+    """
+    status = parse_status(obj["kind"], obj)
+    ours = [condition for condition in status.conditions if condition.type in _TYPES]
+    return canonical(status.model_copy(update={"conditions": ours}))
 
 
 class Statuses:
