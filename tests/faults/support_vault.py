@@ -22,6 +22,7 @@ from tests.lab.client import Sender, Traffic
 from tests.lab.servers import VAULT, Lab
 from tests.lab.stack import Object, Stack, eventually
 
+PATIENCE: Final = 180.0  # seconds; on a busy machine operators lose their Lease now and then
 REFUSALS: Final = (403, 429, 500, 503)
 HANG_SECONDS: Final = 30.0  # twice as long as the operator waits
 _SOURCE: Final = "10.123.200.240"
@@ -79,7 +80,7 @@ class Stage:
         """Create API keys and wait for them; their values."""
         await self.declare(*keys)
         for key in keys:
-            await self.tenant.ready("akey", key)
+            await self.ready(key)
         return [await self.tenant.key(key) for key in keys]
 
     async def change(self, key: str, **spec: Any) -> None:
@@ -97,12 +98,31 @@ class Stage:
         async def recorded() -> bool:
             return await self.versions(key) == list(wanted)
 
-        await eventually(recorded, f"{key} has {wanted}", seconds=90)
-        await self.tenant.ready("akey", key)
+        await eventually(recorded, f"{key} has {wanted}", seconds=PATIENCE)
+        await self.ready(key)
+
+    async def ready(self, key: str) -> None:
+        """Until the key is Ready."""
+        await self.stack.wait_for("akey", key, self.tenant.namespace, seconds=PATIENCE)
+
+    async def delete(self, key: str) -> None:
+        """A user deletes the key; until it is gone."""
+        await self.tenant.delete("akey", key, wait=False)
+        await self.until_gone(key)
+
+    async def until_gone(self, key: str) -> None:
+        """Until a deleted key is released."""
+
+        async def gone() -> bool:
+            return await self.tenant.find("akey", key) is None
+
+        await eventually(gone, f"{key} is released", seconds=PATIENCE)
 
     async def waits_for_vault(self, key: str) -> None:
         """Until the status says that a step of the key waits for Vault."""
-        await self.tenant.until_condition("akey", key, "Programmed", "False", "VaultUnavailable", seconds=60)
+        await self.tenant.until_condition(
+            "akey", key, "Programmed", "False", "VaultUnavailable", seconds=PATIENCE
+        )
 
     async def path(self, key: str) -> str:
         """Where a key lies in Vault."""
@@ -138,7 +158,7 @@ class Stage:
         async def check() -> bool:
             return await self.answer(key) == status
 
-        await eventually(check, f"messages are answered {status}", seconds=30)
+        await eventually(check, f"messages are answered {status}", seconds=PATIENCE)
 
     # --- faults ---------------------------------------------------------------------------------
 

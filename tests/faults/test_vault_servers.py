@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from tests.faults.proxy_calls import Call, Sort
 from tests.faults.proxy_rules import Rule
-from tests.faults.support_vault import Stage, open_stage
+from tests.faults.support_vault import PATIENCE, Stage, open_stage
 from tests.lab.servers import NEEDS, Lab
 from tests.lab.stack import eventually
 
@@ -56,7 +56,7 @@ async def test_an_outage_in_each_stage_of_a_key(stage: Stage, kind: str) -> None
             await stage.change(revoked, revokeThrough=1)
             await tenant.delete("akey", deleted, wait=False)
             await stage.declare(new)
-            await tenant.until_condition("akey", revoked, "Revoked", "True", seconds=60)
+            await tenant.until_condition("akey", revoked, "Revoked", "True", seconds=PATIENCE)
             told = time.time()
             await stage.until_answer(values[2], 401)
             await stage.waits_for_vault(rotated)
@@ -67,11 +67,7 @@ async def test_an_outage_in_each_stage_of_a_key(stage: Stage, kind: str) -> None
         await stage.until(rotated, *ROTATED)
         await stage.until(revoked, *REVOKED)
         await stage.until(new, *ONE)
-
-        async def gone() -> bool:
-            return await tenant.find("akey", deleted) is None
-
-        await eventually(gone, "the deleted key is released", seconds=90)
+        await stage.until_gone(deleted)
     assert kept.lost == []
     assert len(kept.answers) > 20
     assert [a for a in ended.answers if a.sent_at > told and a.accepted] == []
@@ -103,8 +99,8 @@ async def test_answers_that_are_lost_after_the_commit(stage: Stage) -> None:
     async def destroyed() -> bool:
         return await stage.live("lost") == [3]
 
-    await eventually(destroyed, "what was revoked is destroyed", seconds=60)
-    await stage.tenant.delete("akey", "lost")
+    await eventually(destroyed, "what was revoked is destroyed", seconds=PATIENCE)
+    await stage.delete("lost")
     assert await stage.vault.live(path) == []
     assert [rule.times for rule in rules] == [0, 0, 0]
     rules.clear()
@@ -131,7 +127,7 @@ async def test_a_token_that_is_revoked_or_expires_costs_a_login(stage: Stage) ->
         async def expired() -> bool:
             return not await stage.vault.operator_tokens()
 
-        await eventually(expired, "the operator's token expired", seconds=30)
+        await eventually(expired, "the operator's token expired", seconds=PATIENCE)
         await stage.issued("token-3")
         await stage.vault.call("POST", role, settings)
     assert traffic.lost == []
