@@ -24,6 +24,12 @@ def _vault(lab: Lab) -> tuple[Api, dict[str, str]]:
     return Api(lab.vault_address, lab.ca_file), {"X-Vault-Token": lab.vault_token}
 
 
+def _token(lab: Lab, namespace: str) -> str:
+    """Of the namespace's default service account, once the controller manager has made it."""
+    lab.kubectl("wait", "--for=create", "serviceaccount/default", "-n", namespace, "--timeout=60s")
+    return lab.kubectl("create", "token", "default", "-n", namespace).strip()
+
+
 def _review(lab: Lab, token: str) -> Any:
     api, headers = _kubernetes(lab)
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
@@ -37,7 +43,7 @@ def test_api_server_reports_its_version_to_token_and_kubeconfig(servers: Lab) ->
 
 
 def test_api_server_authorizes_by_rbac(servers: Lab, namespace: str) -> None:
-    token = servers.kubectl("create", "token", "default", "-n", namespace).strip()
+    token = _token(servers, namespace)
     with pytest.raises(urllib.error.HTTPError) as caught:
         Api(servers.apiserver_url, servers.ca_file).call(
             "GET", "/api/v1/secrets", headers={"Authorization": f"Bearer {token}"}
@@ -47,7 +53,7 @@ def test_api_server_authorizes_by_rbac(servers: Lab, namespace: str) -> None:
 
 
 def test_token_review_knows_service_accounts_and_refuses_others(servers: Lab, namespace: str) -> None:
-    token = servers.kubectl("create", "token", "default", "-n", namespace).strip()
+    token = _token(servers, namespace)
     status = _review(servers, token)
     assert status["authenticated"] is True
     assert status["user"]["username"] == f"system:serviceaccount:{namespace}:default"
