@@ -116,12 +116,21 @@ async def retry_after(stage: Stage) -> str:
         """Whether the limit's share has followed the demand to this pod."""
         return await next_accepted() < 1.25 and await next_accepted() < 1.25 and not await _accepted(send)
 
+    async def judged() -> tuple[int, float]:
+        """What a refusal says, and what was needed; never may it say too little."""
+        answer = await send()
+        expect(answer, 429, Reason.KeyLimit)
+        said = answer.retry_after or 0
+        needed = await next_accepted()
+        assert needed <= said + RETRY_SLACK, f"Retry-After {said}, but it took {needed:.2f} s"
+        return said, needed
+
     await eventually(alone, "the busy pod gets nearly the whole limit", seconds=30, every=0)
-    answer = await send()
-    expect(answer, 429, Reason.KeyLimit)
-    said = answer.retry_after or 0
-    needed = await next_accepted()
-    assert needed <= said + RETRY_SLACK, f"Retry-After {said}, but it took {needed:.2f} s"
+    said, needed = await judged()
+    for _ in range(4):
+        if said - needed <= 1 + RETRY_SLACK:
+            break
+        said, needed = await judged()  # tokens of the other pod came meanwhile: they end in a while
     assert said - needed <= 1 + RETRY_SLACK, f"Retry-After {said}, but {needed:.2f} s were enough"
     answer = await send()
     expect(answer, 429, Reason.KeyLimit)
