@@ -113,8 +113,9 @@ async def retry_after(stage: Stage) -> str:
         return time.monotonic() - started
 
     async def alone() -> bool:
-        """Whether the limit's share has followed the demand to this pod."""
-        return await next_accepted() < 1.25 and await next_accepted() < 1.25 and not await _accepted(send)
+        """Whether the limit has followed the demand to this pod, with the tokens of the other one."""
+        waits = [await next_accepted() for _ in range(3)]
+        return all(0.7 < wait < 1.25 for wait in waits) and not await _accepted(send)
 
     async def judged() -> tuple[int, float]:
         """What a refusal says, and what was needed; never may it say too little."""
