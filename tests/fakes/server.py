@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -26,7 +27,7 @@ class Fault:
     body: str = ""
 
 
-class FakeServer:
+class FakeServer(ABC):
     """Use as `async with`. `requests` lists (method, path) of all requests, oldest first."""
 
     def __init__(self) -> None:
@@ -69,9 +70,9 @@ class FakeServer:
         """Requests with this method whose path contains `part`."""
         return sum(1 for done, path in self.requests if done == method and part in path)
 
+    @abstractmethod
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
-        raise NotImplementedError
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         self.requests.append((request.method, request.path))

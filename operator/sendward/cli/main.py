@@ -23,7 +23,7 @@ app.add_typer(keys.app, name="keys")
 @app.command()
 def operator() -> None:
     """Run the operator: reconciler and hub. Settings come from SENDWARD_* variables."""
-    from sendward.controller.app import run
+    from sendward.controller.process import run
 
     run()
 

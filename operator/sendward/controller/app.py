@@ -1,4 +1,4 @@
-"""Composition root of the operator process: settings to objects, once.
+"""Composition root of the operator: settings and clients to objects, once. `process.py` runs it.
 
 Every process watches, serves TLS and keeps a warm Store; the one that holds the Lease loads the
 documents, decides and writes. A process that loses the Lease ends at once.
@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import sys
 from collections.abc import Callable, Coroutine, Set
 from typing import Any, Final
 
 import structlog
-import uvloop
 
-from sendward import logs, names
+from sendward import names
 from sendward.apply import kinds
 from sendward.apply.authority import Authority, patch_webhook
 from sendward.apply.credentials import Credentials
@@ -25,10 +22,9 @@ from sendward.apply.informer import Informer
 from sendward.apply.kube import KubeClient
 from sendward.apply.objects import Objects, Target
 from sendward.apply.ports import Kind
-from sendward.apply.signing import DocumentSigner, load_signer, publish_public_key
+from sendward.apply.signing import DocumentSigner, publish_public_key
 from sendward.apply.statuses import Statuses
 from sendward.apply.vault import VaultClient
-from sendward.apply.vault_auth import JWTLogin, KubernetesLogin
 from sendward.clock import SystemClock
 from sendward.conditions import EventReason
 from sendward.controller import handlers
@@ -46,13 +42,13 @@ from sendward.controller.metrics import Metrics
 from sendward.controller.overtaking import Overtaking
 from sendward.controller.probes import Probes
 from sendward.controller.queue import Priority, WorkQueue
-from sendward.controller.settings import Settings, SettingsError, load
+from sendward.controller.settings import Settings
 from sendward.controller.sweep import sweep
 from sendward.controller.tenants import Tenants
 from sendward.controller.vault_audit import VaultAudit
 from sendward.controller.view import Sidecars, View
 from sendward.controller.watch import Namespaces, Owned, Pods, Resources
-from sendward.errors import SendwardError, Unavailable
+from sendward.errors import SendwardError
 from sendward.graph.store import Store
 from sendward.resources.base import ObjectKey
 
@@ -364,52 +360,3 @@ class Operator:
 def _die() -> None:
     """Another process leads now: whatever is under way here may no longer be true."""
     os._exit(1)
-
-
-def _vault(settings: Settings) -> VaultClient:
-    method = KubernetesLogin if settings.vault_auth == "kubernetes" else JWTLogin
-    login = method(settings.vault_auth_mount, settings.vault_role, settings.vault_token_file)
-    return VaultClient(
-        settings.vault_address,
-        login,
-        kv_mount=settings.vault_kv_mount,
-        pki_mount=settings.vault_pki_mount,
-        ca_file=settings.vault_ca or None,
-    )
-
-
-async def _signer(kube: KubeClient, namespace: str) -> DocumentSigner:
-    while True:
-        try:
-            return await load_signer(kube, namespace)
-        except Unavailable as error:
-            _log.warning("API server not reached", cause=str(error))
-            await asyncio.sleep(_RETRY)
-
-
-async def _main(settings: Settings) -> None:
-    kube = KubeClient.in_cluster()
-    vault = _vault(settings)
-    loop = asyncio.get_running_loop()
-    try:
-        operator = Operator(settings, kube, vault, await _signer(kube, settings.namespace))
-        task = asyncio.create_task(operator.run())
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, task.cancel)
-        try:
-            await task
-        except* (asyncio.CancelledError, handlers.Stopped):
-            _log.info("operator ends")
-    finally:
-        await kube.close()
-        await vault.close()
-
-
-def run() -> None:
-    """`sendward operator`."""
-    logs.setup()
-    try:
-        settings = load()
-    except SettingsError as error:
-        sys.exit(f"sendward operator: {error}")
-    uvloop.run(_main(settings))
