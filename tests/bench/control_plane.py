@@ -9,27 +9,26 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import aiohttp
 
 from sendward.apply import kinds
-from sendward.apply.informer import Informer
 from sendward.apply.kube import KubeClient
-from sendward.apply.ports import Kind
 from tests.bench import counters, machine, resources
 from tests.bench.client import Probe, VaultReader
 from tests.bench.counters import Counters
 from tests.bench.figures import Figure, figure, percentile
+from tests.bench.ready import Ready
 from tests.lab.images import REPOSITORY
 from tests.lab.servers import Lab
 from tests.lab.stack import SYSTEM, Stack, eventually
 
-_CREATES_AT_ONCE: Final = 16
+_REQUESTS_AT_ONCE: Final = 16
 _QUIET_SECONDS: Final = 3.0  # counters that stand still for so long have settled
 _POLL_SECONDS: Final = 0.005
 
@@ -47,53 +46,16 @@ class Plan:
     idle_seconds: float = 60.0
 
 
-class Ready:
-    """Follows accounts and keys: who is Ready for its present generation."""
+async def _several_at_once(names: Iterable[str], one: Callable[[str], Awaitable[None]]) -> None:
+    waiting = iter(names)
 
-    def __init__(self, kube: KubeClient) -> None:
-        self._ready: dict[str, set[str]] = {}
-        self._changed = asyncio.Event()
-        self.informers = [self._informer(kube, kind) for kind in (kinds.SENDER_ACCOUNT, kinds.API_KEY)]
+    async def work() -> None:
+        for name in waiting:
+            await one(name)
 
-    def _informer(self, kube: KubeClient, kind: Kind) -> Informer:
-        ready = self._ready.setdefault(kind.kind, set())
-
-        def event(type_: str, found: dict[str, Any]) -> None:
-            name = found["metadata"]["name"]
-            if type_ != "DELETED" and _is_ready(found):
-                ready.add(name)
-            else:
-                ready.discard(name)
-            self._changed.set()
-
-        def reset(_: Set[tuple[str, str]]) -> None:
-            self._changed.set()
-
-        return Informer(kube, kind, event, reset, namespace=resources.NAMESPACE, relist_seconds=36_000)
-
-    def forget(self, kind: Kind, names: Iterable[str]) -> None:
-        """Wait for these anew: they are about to change."""
-        self._ready[kind.kind] -= set(names)
-
-    async def all(self, names: Iterable[str], seconds: float) -> None:
-        """Until the accounts and keys of these names are Ready. Raises TimeoutError."""
-        wanted = set(names)
-        async with asyncio.timeout(seconds):
-            while not all(wanted <= ready for ready in self._ready.values()):
-                self._changed.clear()
-                await self._changed.wait()
-
-    def count(self) -> str:
-        """How far it is, for people."""
-        return ", ".join(f"{len(ready)} {kind}" for kind, ready in self._ready.items())
-
-
-def _is_ready(found: dict[str, Any]) -> bool:
-    generation = found["metadata"]["generation"]
-    return any(
-        c["type"] == "Ready" and c["status"] == "True" and c["observedGeneration"] == generation
-        for c in found.get("status", {}).get("conditions", ())
-    )
+    async with asyncio.TaskGroup() as group:
+        for _ in range(_REQUESTS_AT_ONCE):
+            group.create_task(work())
 
 
 @dataclass
@@ -147,16 +109,12 @@ class _Bench:
 
     async def create(self, names: Iterable[str]) -> None:
         """Accounts and keys, several at once."""
-        waiting = iter(names)
 
-        async def work() -> None:
-            for name in waiting:
-                await self.kube.create(kinds.SENDER_ACCOUNT, resources.account(name))
-                await self.kube.create(kinds.API_KEY, resources.key(name))
+        async def one(name: str) -> None:
+            await self.kube.create(kinds.SENDER_ACCOUNT, resources.account(name))
+            await self.kube.create(kinds.API_KEY, resources.key(name))
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(_CREATES_AT_ONCE):
-                group.create_task(work())
+        await _several_at_once(names, one)
 
 
 @asynccontextmanager
@@ -325,21 +283,17 @@ async def _rotate_all(bench: _Bench, plan: Plan) -> list[Figure]:
     """From the first patch of a nonce until every key is Ready with its second version."""
     bench.say(f"rotation of {plan.accounts} keys at once")
     names = resources.names(plan.accounts)
-    waiting = iter(names)
     change = {"op": "add", "path": "/spec/rotateNonce", "value": "again"}
 
-    async def work() -> None:
-        for name in waiting:
-            await bench.kube.patch(kinds.API_KEY, resources.NAMESPACE, name, [change])
+    async def patch(name: str) -> None:
+        await bench.kube.patch(kinds.API_KEY, resources.NAMESPACE, name, [change])
 
     before, cpu = await bench.settled(), machine.cpu_seconds(bench.pid)
     bench.ready.forget(kinds.API_KEY, names)
     began = time.monotonic()
     progress = asyncio.create_task(_progress(bench))
     try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(_CREATES_AT_ONCE):
-                group.create_task(work())
+        await _several_at_once(names, patch)
         patched = time.monotonic() - began
         await bench.ready.all(names, seconds=120 + plan.accounts * 0.2)
         took = time.monotonic() - began
