@@ -7,7 +7,7 @@ and `Reconciling` repeat the reason of the condition that failed first.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from typing import Final, Self
 
 
 class _Documented(StrEnum):
@@ -39,6 +39,16 @@ class ConditionType(_Documented):
         "MessagingGateway: False names ready pods that the hub has lost; they enforce what they have.",
     )
     NETWORK_POLICY_SOUND = "NetworkPolicySound", "MessagingGateway: False names a lint problem."
+
+    @property
+    def rank(self) -> int:
+        """Its place in a status. The API server keeps the order of what stands there already, so one that
+        is not ours to choose would be another status for ever.
+        """
+        return _RANKS[self]
+
+
+_RANKS: Final = {type_: rank for rank, type_ in enumerate(ConditionType)}
 
 
 class Reason(_Documented):

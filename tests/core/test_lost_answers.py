@@ -73,3 +73,17 @@ def test_a_version_that_is_in_vault_unrecorded_can_be_revoked(world: World) -> N
     assert _versions(world) == [(1, "Revoked"), (2, "Revoked"), (3, "Current")]
     [entry] = world.vault.kv.values()
     assert entry.live == [3]
+
+
+def test_a_restart_finds_nothing_to_write_whatever_the_order_of_conditions(world: World) -> None:
+    """`Revoked` stood there before `Stalled` came; who starts anew would list them the other way."""
+    world.change("APIKey", "k", revokeThrough=1)
+    world.settle()
+    world.change("APIKey", "k", policy="missing")
+    world.settle()
+    types = {condition["type"] for condition in world.status("APIKey", "k")["conditions"]}
+    assert types >= {"Revoked", "Stalled"}
+    written = len(world.kube.writes)
+    world.start()
+    world.settle()
+    assert world.kube.writes[written:] == []

@@ -11,16 +11,18 @@ from typing import Literal, Self
 
 from aiohttp import web
 
+What = int | Literal["drop", "lose"] | Callable[[], Awaitable[None]]
+
 
 @dataclass(slots=True)
 class Fault:
     """The next `times` requests that `matches` says yes to fail.
 
     `status` answers without doing anything; "drop" closes the connection before, "lose" after the
-    request was carried out, so that only its answer is lost.
+    request was carried out, so that only its answer is lost. A function is awaited between the two.
     """
 
-    what: int | Literal["drop", "lose"]
+    what: What
     times: int = 1
     matches: Callable[[web.Request], bool] = lambda _: True
     retry_after: str | None = None
@@ -56,7 +58,7 @@ class FakeServer(ABC):
 
     def fail(
         self,
-        what: int | Literal["drop", "lose"],
+        what: What,
         *,
         times: int = 1,
         matches: Callable[[web.Request], bool] = lambda _: True,
@@ -91,6 +93,10 @@ async def _fail(
     if isinstance(fault.what, int):
         headers = {"Retry-After": fault.retry_after} if fault.retry_after is not None else {}
         return web.Response(status=fault.what, text=fault.body, headers=headers)
+    if callable(fault.what):
+        answer = await handle(request)
+        await fault.what()
+        return answer
     if fault.what == "lose":
         await handle(request)
     if request.transport is not None:

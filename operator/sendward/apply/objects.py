@@ -6,6 +6,7 @@ and a foreign change by a resourceVersion that is not the answer to one of our w
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Container
@@ -27,6 +28,7 @@ class _Known:
     owner: str
     writing: bool = False
     seen: str = ""  # newest version that a watch showed while we were writing
+    lost: str | None = None  # uid of what was deleted while we were writing; "": not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ def content_hash(obj: Object) -> str:
 
 
 class Objects:
-    """The registry of owned objects. `drifted(owner uid, target)` is called after a foreign change.
+    """The registry of owned objects. `drifted(owner uid, target)` is called after a foreign change, and
+    never before `ensure` has returned: what its caller notes of its own write must not undo the news.
 
     `ends(namespace)`: Kubernetes is removing the namespace. Nothing can be created there any more, our
     rights in it go too, and what we own goes by itself: nothing is written or deleted.
@@ -96,10 +99,13 @@ class Objects:
         if known is not None:
             known.digest = ""
 
-    def gone(self, target: Target) -> None:
-        """A watch or a full list showed that the object is deleted."""
+    def gone(self, target: Target, uid: str = "") -> None:
+        """A watch showed that the object with this uid is deleted, or a full list did not show any."""
         known = self._known.get(target)
-        if known is None or known.writing:
+        if known is None:
+            return
+        if known.writing:
+            known.lost = uid
             return
         del self._known[target]
         self._drifted(known.owner, target)
@@ -130,23 +136,23 @@ class Objects:
         if known is None:
             known = self._known[target] = _Known("", "", "", owner)
         meta["annotations"] = {**meta.get("annotations", {}), ANNOTATION_HASH: digest}
-        known.writing = True
+        known.writing, known.seen, known.lost = True, "", None
         try:
             answer: dict[str, Any] = await self._kube.apply(kind, obj)
         except BaseException:
+            known.digest = ""  # whether it was written, and what stands there, is not known
             if self._known.get(target) is known and not known.version:
                 del self._known[target]
             raise
         finally:
             known.writing = False
         version = answer["metadata"]["resourceVersion"]
-        overtaken = known.seen and _older(version, known.seen)
         known.digest, known.version, known.uid = digest, version, answer["metadata"]["uid"]
         known.owner = owner
-        known.seen = ""
-        if overtaken:  # somebody wrote after us
+        deleted = known.lost is not None and known.lost in ("", known.uid)
+        if deleted or (known.seen and _older(version, known.seen)):  # by somebody, after our write
             known.digest = ""
-            self._drifted(owner, target)
+            asyncio.get_running_loop().call_soon(self._drifted, owner, target)
         return True
 
     async def remove(self, target: Target, owner: str = "") -> None:

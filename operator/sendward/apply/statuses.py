@@ -27,10 +27,11 @@ def canonical(status: Status) -> bytes:
 
 def canonical_of(obj: dict[str, Any]) -> bytes:
     """The canonical encoding of an object's status. A condition that is none of ours is left out: another
-    version or somebody else keeps it, and ours would differ from it for ever.
+    version or somebody else keeps it, and ours would differ from it for ever. So would another order.
     """
     status = parse_status(obj["kind"], obj)
     ours = [condition for condition in status.conditions if condition.type in _TYPES]
+    ours.sort(key=lambda condition: ConditionType(condition.type).rank)
     return canonical(status.model_copy(update={"conditions": ours}))
 
 

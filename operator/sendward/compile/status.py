@@ -60,6 +60,7 @@ def conditions(
     else:
         findings.append(Finding(ConditionType.READY, "True", ready_reason))
     findings.extend(extra)
+    findings.sort(key=lambda finding: finding.type.rank)
     return [_timed(finding, known, generation, now) for finding in findings]
 
 

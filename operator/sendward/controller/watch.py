@@ -226,4 +226,4 @@ class Owned:
     def deleted(self, kind: Kind, raw: Raw) -> None:
         """DELETED."""
         meta = raw["metadata"]
-        self._objects.gone(Target(kind, meta["namespace"], meta["name"]))
+        self._objects.gone(Target(kind, meta["namespace"], meta["name"]), meta["uid"])

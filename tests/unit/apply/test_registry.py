@@ -123,4 +123,6 @@ async def test_a_change_during_our_write_is_drift(registry: Registry) -> None:
     registry.kube.apply = overtaken  # type: ignore[method-assign]
     await registry.ensure("y")
     assert done.is_set()
+    assert registry.drifts == []  # its caller notes first what it wrote
+    await asyncio.sleep(0)
     assert registry.drifts == ["me"]

@@ -1,3 +1,4 @@
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,6 +48,29 @@ def test_canonical_survives_the_api_server() -> None:
     written["status"]["versions"][0]["retireAt"] = None
     written["status"]["versions"][0]["issuedAt"] = "2026-01-01T00:00:00+00:00"
     assert canonical_of(written) == canonical(STATUS)
+
+
+def test_the_order_of_conditions_is_no_difference() -> None:
+    """The API server appends what is new, whatever the order in which it was applied."""
+    types = ["Revoked", "Stalled", "Accepted", "SomebodyElses", "Ready"]
+    status = {
+        "conditions": [
+            {
+                "type": type_,
+                "status": "True",
+                "reason": "Ready",
+                "message": "",
+                "observedGeneration": 1,
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }
+            for type_ in types
+        ]
+    }
+    turned = {"conditions": status["conditions"][::-1]}
+    one = canonical_of({"kind": "APIKey", "status": status})
+    assert one == canonical_of({"kind": "APIKey", "status": turned})
+    order = [condition["type"] for condition in json.loads(one)["conditions"]]
+    assert order == ["Accepted", "Ready", "Stalled", "Revoked"]
 
 
 async def test_an_equal_status_is_not_written_again(kube: MemoryKube) -> None:
