@@ -111,6 +111,14 @@ class EnvoyFiles(Struct, frozen=True):
     secrets: list[dict[str, object]]
 
 
+class Redis(Struct, frozen=True, omit_defaults=True):
+    """Where the counters of limits are shared by all guards; how to log in is mounted, not told here."""
+
+    host: str
+    port: int = 6379
+    tls: bool = False
+
+
 class Gateway(Struct, frozen=True, omit_defaults=True):
     """The content of the part `gateway`. `deleted`: refuse all traffic."""
 
@@ -127,6 +135,7 @@ class Gateway(Struct, frozen=True, omit_defaults=True):
     audit: bool = False  # limits and sender ids only
     refuse_exposure: bool = True  # `applicationExposure: Refuse`
     deleted: bool = False
+    counters: Redis | None = None  # shared by all guards; None: each limits by its share
 
 
 class Envelope(Struct, frozen=True):

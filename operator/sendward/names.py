@@ -33,6 +33,9 @@ VOLUME_DOCUMENT: Final = "sendward-document"  # projected Secrets, guard only, o
 VOLUME_TOKEN: Final = "sendward-token"  # service-account token, audience AUDIENCE, guard only
 VOLUME_HUB_CA: Final = "sendward-hub-ca"  # ConfigMap, guard only
 VOLUME_TLS: Final = "sendward-tls"  # Secret with the server certificate, proxy only, not optional
+VOLUME_COUNTERS: Final = (
+    "sendward-counters"  # Secret: how to log in to the shared counters; guard only, optional
+)
 VOLUME_RUN: Final = "sendward-run"  # memory-backed emptyDir: sockets, Envoy's files; both
 VOLUME_STATE: Final = "sendward-state"  # emptyDir: the last documents; guard only
 # Empty, over the path of the service account's token: the API server mounts that one wherever the
@@ -44,6 +47,7 @@ PATH_DOCUMENT: Final = "/etc/sendward/document"  # one file per part: "gateway",
 PATH_TOKEN: Final = "/var/run/sendward-token/token"
 PATH_HUB_CA: Final = "/etc/sendward/hub-ca/ca.crt"
 PATH_TLS: Final = "/etc/sendward/tls"  # tls.crt, tls.key
+PATH_COUNTERS: Final = "/etc/sendward/counters"  # username, password, ca.crt; each may be absent
 PATH_RUN: Final = "/run/sendward"
 PATH_STATE: Final = "/var/lib/sendward"
 PATH_NO_API: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -131,6 +135,11 @@ def document_secret(gateway: str, part: str) -> str:
 def tls_secret(gateway: str) -> str:
     """Name of the Secret with a server certificate that Vault PKI issued."""
     return f"sendward-{gateway}-tls"
+
+
+def counters_secret(gateway: str) -> str:
+    """Name of the user's Secret that tells a gateway's guards how to log in to the shared counters."""
+    return f"sendward-{gateway}-counters"
 
 
 def network_policy(gateway: str) -> str:

@@ -50,12 +50,16 @@ class Shares(Struct, frozen=True, tag=True, omit_defaults=True):
 
     `subjects` maps the uid of an account or key to its share; all others have `default`.
     `filled`: the tokens that come with what this message adds; the rest of it starts empty.
+    `counters`: limit by the shared counters of this term, and by no share; "": by shares. `full`: the
+    counters of that term begin full, since nobody can have used anything yet; this guard fills them, once.
     """
 
     round: Count
     default: Count
     subjects: dict[Id, Count] = field(default_factory=dict)
     filled: Portions = field(default_factory=Portions)
+    counters: Id = ""
+    full: bool = False
 
 
 class Hello(Struct, frozen=True, tag=True):
@@ -110,12 +114,14 @@ class Leave(Struct, frozen=True, tag=True, omit_defaults=True):
 class Report(Struct, frozen=True, tag=True, omit_defaults=True):
     """Usage since the last report. `demand`: messages asked for (also refused ones) per account or
     key uid. `last_used`: Unix seconds per key-version id. `bursts`: of the subjects in `demand`, the
-    smallest burst of their limits; a share below one message of it lets nothing pass.
+    smallest burst of their limits; a share below one message of it lets nothing pass. `counters`: the
+    gateway has shared counters, and this guard reaches them.
     """
 
     demand: dict[str, int]
     last_used: dict[str, int]
     bursts: dict[str, int] = field(default_factory=dict)
+    counters: bool = False
 
 
 GuardMessage = Hello | Ack | Nack | SharesAck | Leave | Report
