@@ -49,6 +49,7 @@ class Reason(Enum):
     # limits
     AccountLimit = ("SW2501", 429, "The account's rate limit is reached")
     KeyLimit = ("SW2502", 429, "The API key's rate limit is reached")
+    LimitsUnavailable = ("SW2503", 503, "The limits cannot be judged")
 
     def __init__(self, code: str, status: int, title: str) -> None:
         self.code = code
