@@ -124,6 +124,11 @@ class Reason(_Documented):
         "spec.egress reaches no resolver, so the guard cannot find the hub.",
         "NetworkPolicySound=False",
     )
+    COUNTERS_CUT_OFF = (
+        "CountersCutOff",
+        "spec.limits.redis has no podLabels, and spec.egress does not reach it: no sidecar can count there.",
+        "NetworkPolicySound=False",
+    )
     OPEN_TO_WORLD = (
         "OpenToWorld",
         "0.0.0.0/0 or ::/0, or CIDRs that add up to it, without allowAnySource.",

@@ -133,6 +133,29 @@ SIDECAR: dict[str, tuple[Callable[[Object], object], str]] = {
         lambda p: _volume(p, names.VOLUME_TLS)["secret"].update(optional=True),
         "spec.volumes",
     ),
+    "counters of another gateway": (
+        lambda p: _volume(p, names.VOLUME_COUNTERS)["secret"].update(secretName="sendward-other-counters"),
+        "spec.volumes",
+    ),
+    "counters by another Secret's keys": (
+        lambda p: _volume(p, names.VOLUME_COUNTERS)["secret"].update(
+            items=[{"key": "other", "path": "password"}]
+        ),
+        "spec.volumes",
+    ),
+    "counters that a pod waits for": (
+        lambda p: _volume(p, names.VOLUME_COUNTERS)["secret"].update(optional=False),
+        "spec.volumes",
+    ),
+    "counters from a ConfigMap": (
+        lambda p: p["spec"].update(
+            volumes=[
+                {"name": v["name"], "configMap": {"name": "own"}} if v["name"] == names.VOLUME_COUNTERS else v
+                for v in p["spec"]["volumes"]
+            ]
+        ),
+        "spec.volumes",
+    ),
     "run on disk": (
         lambda p: _volume(p, names.VOLUME_RUN).update(emptyDir={}),
         "spec.volumes",

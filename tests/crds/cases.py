@@ -92,7 +92,8 @@ def duration(kind: str, path: str, *good: str) -> Rule:
     )
 
 
-BAD_LABELS = ("", "a b", "/a", "a/", "a/b/c", "-a", "a-", "a" * 64, "A/b", "a\n")
+_BAD_PREFIXES = ("A/b", "a..b/c", "a.-b/c", "a-.b/c", f"{'a' * 254}/b")
+BAD_LABELS = ("", "a b", "/a", "a/", "a/b/c", "-a", "a-", "a" * 64, "a\n", *_BAD_PREFIXES)
 # Every kind: what stands beside the spec's own rules.
 GOOD_NAMES = ("a", "a-1", "0", "a" * 40)
 BAD_NAMES = ("a.b", "a" * 41)  # others are refused by the API server for every object

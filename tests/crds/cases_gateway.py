@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.crds.cases import GATEWAY, GONE, Changes, Rule, bounds, cidr_list, duration
+from tests.crds.cases import BAD_LABELS, GATEWAY, GONE, Changes, Rule, bounds, cidr_list, duration
 
 _OPERATION = {"name": "other", "path": "/other"}
 _TWO = [{"name": "a", "path": "/a"}, {"name": "b", "path": "/a"}]
 _PKI = {"tls.secretName": GONE}
+_REDIS = {"limits.redis.host": "redis"}
+_HOSTS = (
+    *("a", "redis-0.redis.messaging.svc.cluster.local", "1a.2b", "3.example"),
+    *("192.0.2.7", "10.0.0.1", "255.255.255.254", "2001:db8::7", "::102:304", "fd00::1"),
+)
+_NO_HOSTS = (
+    *("", "a b", "a\n", "A", "a_b", "a..b", "a.", "-a", "a-", "é", "*.a", "a" * 64),
+    *("a:6379", "redis://a", "a/b", "1.2.3.4/32", "[::1]", "fe80::1%eth0", "::ffff:1.2.3.4"),
+    *("1", "10.1", "0x7f.1", "a.0x", "a.7", "1.2.3.256", "1.2.3.4.5", "01.2.3.4"),
+    *("2001:DB8::7", "2001:db8:0::7", "::1.2.3.4"),
+)
+_LOCAL_HOSTS = (
+    *("localhost", "a.localhost", "127.0.0.1", "127.9.9.9", "0.0.0.0", "169.254.20.10"),
+    *("224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "ff02::1"),
+)
 
 
 def _behind(changes: tuple[Changes, ...]) -> tuple[Changes, ...]:
@@ -235,6 +250,58 @@ GATEWAY_RULES = (
         ({"egress": {"dns": "None", "rules": [{"cidr": "0.0.0.0/0", "port": 443, "protocol": "UDP"}]}},),
         ({"egress": {"rules": [{"cidr": "10.0.0.1/8", "port": 443}]}},),
         "spec.egress.rules[0].cidr",
+    ),
+    Rule(
+        GATEWAY,
+        "Redis has a host",
+        ({"limits": {}}, {"limits.redis": {"host": "redis"}}),
+        ({"limits.redis": {}}, {"limits.redis": {"port": 6379}}),
+        "spec.limits.redis.host",
+    ),
+    Rule(
+        GATEWAY,
+        "host of Redis",
+        tuple({"limits.redis.host": good} for good in _HOSTS),
+        tuple({"limits.redis.host": bad} for bad in _NO_HOSTS),
+        "spec.limits.redis.host",
+        "is no host. Write",
+    ),
+    Rule(
+        GATEWAY,
+        "host of Redis is the same for all pods",
+        ({"limits.redis.host": "localhost.example"}, {"limits.redis.host": "mylocalhost"}),
+        tuple({"limits.redis.host": bad} for bad in _LOCAL_HOSTS),
+        "spec.limits.redis.host",
+        "is another host in each pod",
+    ),
+    Rule(
+        GATEWAY,
+        "length of the host of Redis",
+        ({"limits.redis.host": ".".join("a" * 127)},),
+        ({"limits.redis.host": ".".join("a" * 128)},),
+        "spec.limits.redis.host",
+    ),
+    *(
+        Rule(
+            GATEWAY,
+            f"{path} of Redis",
+            tuple({**_REDIS, f"limits.redis.{path}": value} for value in good),
+            tuple({**_REDIS, f"limits.redis.{path}": value} for value in bad),
+            f"spec.limits.redis.{path}",
+        )
+        for path, good, bad in (
+            ("port", (1, 6380, 65535), (0, 65536, -1, "6379")),
+            ("tls", (True, False), ("yes", 1)),
+            ("podLabels", ({f"l{n}": "" for n in range(8)},), ({}, {f"l{n}": "" for n in range(9)})),
+            (
+                "podLabels",
+                ({"app.kubernetes.io/name": "redis"}, {f"{'.'.join('a' * 127)}/{'b' * 63}": "c" * 63}),
+                (
+                    *({key: "x"} for key in BAD_LABELS),
+                    *({"app": value} for value in ("a b", "-a", "c" * 64, 1)),
+                ),
+            ),
+        )
     ),
     Rule(
         GATEWAY,

@@ -194,7 +194,8 @@ async def test_only_the_guard_sees_document_and_token(tenant: Tenant) -> None:
     """Neither the application nor the proxy has the mounts; the pod's own API token cannot read Secrets."""
     pod = await tenant.pod()
     by_name = {c["name"]: c for c in [*pod["spec"]["initContainers"], *pod["spec"]["containers"]]}
-    private = {names.VOLUME_DOCUMENT, names.VOLUME_TOKEN, names.VOLUME_STATE, names.VOLUME_HUB_CA}
+    secret = {names.VOLUME_DOCUMENT, names.VOLUME_TOKEN, names.VOLUME_COUNTERS}
+    private = {*secret, names.VOLUME_STATE, names.VOLUME_HUB_CA}
     for name, container in by_name.items():
         mounted = {mount["name"] for mount in container["volumeMounts"]}
         assert bool(mounted & private) == (name == names.GUARD_CONTAINER), name

@@ -10,6 +10,7 @@ from sendward import document
 from sendward.compile.envoy import files
 from sendward.graph.effective import EffectiveAccount, EffectiveKey, EffectiveLimit
 from sendward.resources.base import Resource
+from sendward.resources.counters import RedisSpec
 from sendward.resources.fields import seconds
 from sendward.resources.messaging_gateway import MessagingGatewaySpec, OperationSpec, Place
 
@@ -94,7 +95,12 @@ def gateway_part(gateway: Resource[MessagingGatewaySpec], pods: int) -> document
         audit=spec.mode == "Audit",
         refuse_exposure=spec.application_exposure == "Refuse",
         deleted=gateway.meta.deleting,
+        counters=_counters(spec.limits.redis),
     )
+
+
+def _counters(redis: RedisSpec | None) -> document.Redis | None:
+    return None if redis is None else document.Redis(redis.host, redis.port, redis.tls)
 
 
 def _operation(spec: OperationSpec) -> document.Operation:

@@ -3,7 +3,7 @@
 Default deny both ways on the gateway's pods. Then in: clients on the HTTP port; behind a load
 balancer its health checks on the probe port; the metrics port from the declared namespace. The
 kubelet's probes need no rule, since Kubernetes never filters traffic from a pod's own node. The
-application's port is in no rule. Out: DNS, the hub, and what the gateway declares.
+application's port is in no rule. Out: DNS, the hub, the shared counters, and what the gateway declares.
 
 One object per gateway makes each transition one write, so that the allowed flows are at every
 instant those of the old or of the new policy. It has no ownerReference on purpose: deleting the
@@ -13,12 +13,15 @@ MessagingGateway must not take it away while pods of the gateway still run.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from ipaddress import ip_network
 from typing import Final
 
 from sendward import names
 from sendward.compile.cidrs import Addresses, union
 from sendward.compile.sources import behind_load_balancer, peers
 from sendward.conditions import Reason
+from sendward.resources.counters import RedisSpec
+from sendward.resources.fields import address
 from sendward.resources.messaging_gateway import MessagingGatewaySpec
 
 MAX_CIDRS: Final = 200  # after collapsing; CNIs expand each one per port into the node's data path
@@ -114,6 +117,11 @@ def _egress(spec: MessagingGatewaySpec, operator_namespace: str) -> list[object]
         rules.append({"to": [_pods(_DNS_NAMESPACE, _DNS_LABELS)], "ports": ports})
     hub = _pods(operator_namespace, names.HUB_POD_LABELS)
     rules.append({"to": [hub], "ports": [_port(names.PORT_HUB)]})
+    redis = spec.limits.redis
+    if redis is not None and redis.pod_labels is not None:
+        # Without a namespaceSelector: pods of the gateway's own namespace.
+        counters = {"podSelector": {"matchLabels": dict(redis.pod_labels)}}
+        rules.append({"to": [counters], "ports": [_port(redis.port)]})
     rules.extend(
         {"to": [_block(rule.cidr)], "ports": [_port(rule.port, rule.protocol)]} for rule in spec.egress.rules
     )
@@ -128,6 +136,13 @@ def _lint(spec: MessagingGatewaySpec, clients: tuple[str, ...]) -> Iterable[Find
             "spec.egress.dns is None and no rule of spec.egress.rules reaches a resolver on UDP port 53, "
             "so the guard cannot find the hub: set dns to Cluster or add a rule for your resolver",
         )
+    redis = spec.limits.redis
+    if redis is not None and not _reaches(spec, redis):
+        yield (
+            Reason.COUNTERS_CUT_OFF,
+            f"spec.limits.redis has no podLabels, and no rule of spec.egress.rules reaches it on TCP port "
+            f"{redis.port}, so no sidecar can count there: set podLabels, or add a rule with its network",
+        )
     for field, cidrs in (("sourceCIDRs", spec.source_cidrs), ("frontCIDRs", spec.front_cidrs)):
         if union(cidrs).covers_world() and not spec.allow_any_source:
             yield (
@@ -136,6 +151,15 @@ def _lint(spec: MessagingGatewaySpec, clients: tuple[str, ...]) -> Iterable[Find
             )
     if not clients:
         yield Reason.NO_SOURCES, _no_sources(spec)
+
+
+def _reaches(spec: MessagingGatewaySpec, redis: RedisSpec) -> bool:
+    """Whether the counters can be reached; what a name resolves to is not known here."""
+    host = address(redis.host)
+    return redis.pod_labels is not None or any(
+        (rule.port, rule.protocol) == (redis.port, "TCP") and (host is None or host in ip_network(rule.cidr))
+        for rule in spec.egress.rules
+    )
 
 
 def _no_sources(spec: MessagingGatewaySpec) -> str:

@@ -164,9 +164,12 @@ def _volumes() -> Object:
     def is_(name: str, condition: str) -> str:
         return f"variables.volumes.all(v, v.name != {string(name)} || ({condition}))"
 
-    # names.document_secret, with the gateway as CEL knows it.
-    before, between = names.document_secret("*", "").split("*")
-    document = f"{string(before)} + {GATEWAY} + {string(between)} + s.secret.items[0].path"
+    def named(pattern: str) -> str:
+        """A name with the gateway, as CEL knows it, in place of the star."""
+        before, after = pattern.split("*")
+        return f"{string(before)} + {GATEWAY} + {string(after)}"
+
+    document = f"{named(names.document_secret('*', ''))} + s.secret.items[0].path"
     token = "v.projected.sources[0].?serviceAccountToken.?audience.orValue('')"  # noqa: S105 - CEL
     return validation(
         f"spec.volumes: volumes named {names.VOLUME_PREFIX}* are not the sidecar's own; {_REMEDY}",
@@ -183,6 +186,11 @@ def _volumes() -> Object:
         ),
         is_(names.VOLUME_HUB_CA, f"v.?configMap.?name.orValue('') == {string(names.CONFIGMAP_HUB_CA)}"),
         is_(names.VOLUME_TLS, "has(v.secret) && !v.secret.?optional.orValue(false)"),
+        is_(
+            names.VOLUME_COUNTERS,
+            f"v.?secret.?secretName.orValue('') == {named(names.counters_secret('*'))}"
+            " && v.secret.?optional.orValue(false) && !has(v.secret.items)",
+        ),
         is_(names.VOLUME_RUN, "v.?emptyDir.?medium.orValue('') == 'Memory'"),
         is_(names.VOLUME_STATE, _DISK),
         is_(names.VOLUME_NO_API, _DISK),

@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from sendward.resources.base import Model
 from sendward.resources.fields import (
-    LABEL_NAME,
-    LABEL_VALUE_PATTERN,
     Duration,
+    Labels,
     OperationNames,
     SourceCIDRs,
     seconds,
 )
 from sendward.resources.rules import Rule, cel_compare
 
-# A label's key: an optional DNS prefix and a name.
-_LABEL_KEY: Final = rf"([a-z0-9]([-a-z0-9.]{{0,251}}[a-z0-9])?/)?{LABEL_NAME}"
-_LABEL_KEYS: Final = Rule(
-    cel=f"self.all(k, size(k) <= 317 && k.matches('^{_LABEL_KEY}$'))",
-    message="has a key that is no label. Write, for example, tier or example.com/tier",
-    holds=lambda labels: all(len(key) <= 317 and re.fullmatch(_LABEL_KEY, key) for key in labels),
-)
-
 
 class AccountSelector(Model):
     """Selects accounts of the same namespace by label; all pairs must match."""
 
     match_labels: Annotated[
-        dict[
-            str, Annotated[str, Field(max_length=63, pattern=LABEL_VALUE_PATTERN, description="Its value.")]
-        ],
+        Labels,
         Field(
-            min_length=1,
-            max_length=8,
             description="Labels that an account must carry, all of them.",
             examples=[{"tier": "bulk"}],
         ),
-        _LABEL_KEYS,
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Annotated, Final
 
 from pydantic import Field
@@ -33,6 +33,12 @@ PATH_PATTERN: Final = r"^/[A-Za-z0-9._~/-]*$"
 POINTER_PATTERN: Final = r"^(/([^/~]|~[01])*)+$"
 
 _NAME: Final = re.compile(NAME_PATTERN.strip("^$"))
+_BROADCAST: Final = IPv4Address("255.255.255.255")
+# What resolvers read as a number, and so as an address: 10.1, 0x7f.1, 2130706433.
+_NUMBER_AT_END: Final = r"(^|[.])([0-9]+|0x[0-9a-f]*)$"
+# A label's key: an optional DNS prefix of at most 253 characters, and a name.
+_LABEL_KEY: Final = rf"([a-z0-9]([-a-z0-9.]{{0,251}}[a-z0-9])?/)?{LABEL_NAME}"
+_BROKEN_PREFIX: Final = "([.][.]|[.]-|-[.]).*/"
 
 # What to write instead, for each pattern: `parse` shows it in place of the expression.
 HINTS: Final = {
@@ -76,6 +82,40 @@ def _network(value: str) -> IPv4Network | IPv6Network | None:
     if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
         return None
     return network
+
+
+def address(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that a host is written as; None for a name, a zone's and an IPv4-mapped address."""
+    try:
+        found = ip_address(host)
+    except ValueError:
+        return None
+    if isinstance(found, IPv6Address) and (found.scope_id is not None or found.ipv4_mapped is not None):
+        return None
+    return found
+
+
+def _is_host(value: str) -> bool:
+    found = address(value)
+    if found is not None:
+        return str(found) == value
+    return re.fullmatch(_DNS_NAME, value) is not None and re.search(_NUMBER_AT_END, value) is None
+
+
+def _is_elsewhere(host: str) -> bool:
+    found = address(host)
+    if found is None:
+        return host != "localhost" and not host.endswith(".localhost")
+    nobodys = found.is_unspecified or found.is_multicast or found == _BROADCAST
+    return not (nobodys or found.is_loopback or found.is_link_local)
+
+
+def _is_label_key(key: str) -> bool:
+    return (
+        len(key) <= 317
+        and re.fullmatch(_LABEL_KEY, key) is not None
+        and re.search(_BROKEN_PREFIX, key) is None
+    )
 
 
 def _is_canonical(value: str) -> bool:
@@ -132,6 +172,24 @@ _CANONICAL: Final = Rule(
     ),
 )
 
+_IS_HOST: Final = Rule(
+    cel="isIP(self) ? ip.isCanonical(self)"
+    f" : self.matches(r'^{_DNS_NAME}$') && !self.matches('{_NUMBER_AT_END}')",
+    message="is no host. Write a DNS name in lower case, or an IP address in its usual spelling:"
+    " redis.example.com, 192.0.2.7 or 2001:db8::7",
+    holds=_is_host,
+)
+_IS_ELSEWHERE: Final = Rule(
+    cel="isIP(self) ? ip(self).isGlobalUnicast() : self != 'localhost' && !self.endsWith('.localhost')",
+    message="is another host in each pod. Write a name or an address that is the same for all of them",
+    holds=_is_elsewhere,
+)
+_LABEL_KEYS: Final = Rule(
+    cel=f"self.all(k, size(k) <= 317 && k.matches('^{_LABEL_KEY}$') && !k.matches('{_BROKEN_PREFIX}'))",
+    message="has a key that is no label. Write, for example, tier or example.com/tier",
+    holds=lambda labels: all(_is_label_key(key) for key in labels),
+)
+
 CIDR = Annotated[
     str,
     Field(max_length=43, description="A network in CIDR notation."),
@@ -139,6 +197,13 @@ CIDR = Annotated[
 ]
 # Where the list narrows and its absence means "not narrowed", a /0 is a mistake.
 NarrowCIDR = Annotated[CIDR, NOT_ANY]
+# The same host for every pod: a name, or a canonical address.
+Host = Annotated[str, Field(max_length=253), _IS_HOST, _IS_ELSEWHERE]
+Labels = Annotated[
+    dict[str, Annotated[str, Field(max_length=63, pattern=LABEL_VALUE_PATTERN, description="Its value.")]],
+    Field(min_length=1, max_length=8),
+    _LABEL_KEYS,
+]
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=7)]
 DurationOrNever = Annotated[str, Field(pattern=DURATION_OR_NEVER_PATTERN, max_length=7)]
 # DNS label (RFC 1123); 40 characters leave room for the names of owned objects.

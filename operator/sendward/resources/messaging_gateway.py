@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from sendward.resources.base import Model
+from sendward.resources.counters import LimitsSpec, RedisSpec
 from sendward.resources.fields import (
     CERTIFICATE_NAME_PATTERN,
     CIDR,
@@ -30,10 +31,12 @@ __all__ = [
     "EgressRule",
     "EgressSpec",
     "HTTPSpec",
+    "LimitsSpec",
     "MessageFields",
     "MessagingGatewaySpec",
     "OperationSpec",
     "Place",
+    "RedisSpec",
     "TLSSpec",
     "VaultPKISpec",
 ]
@@ -259,6 +262,7 @@ class MessagingGatewaySpec(Model):
     egress: Annotated[EgressSpec, Field(description="What the pods may reach besides the hub.")] = (
         EgressSpec()
     )
+    limits: Annotated[LimitsSpec, Field(description="How limits are counted over the pods.")] = LimitsSpec()
     metrics_namespace: (
         Annotated[
             str,

@@ -256,6 +256,7 @@ def _volumes(gateway: GatewayInfo) -> list[Object]:
         }
         for part in names.document_parts(gateway.shards)
     ]
+    counters = {"secretName": names.counters_secret(gateway.name), "optional": True}
     token = {"audience": names.AUDIENCE, "expirationSeconds": _TOKEN_SECONDS, "path": "token"}
     return [
         {"name": names.VOLUME_DOCUMENT, "projected": {"sources": parts}},
@@ -263,6 +264,7 @@ def _volumes(gateway: GatewayInfo) -> list[Object]:
         # Not optional, as the certificate: the pod waits until the operator has written them.
         {"name": names.VOLUME_HUB_CA, "configMap": {"name": names.CONFIGMAP_HUB_CA}},
         {"name": names.VOLUME_TLS, "secret": {"secretName": gateway.tls_secret}},
+        {"name": names.VOLUME_COUNTERS, "secret": counters},
         {"name": names.VOLUME_RUN, "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
         {"name": names.VOLUME_STATE, "emptyDir": {"sizeLimit": "128Mi"}},
         {"name": names.VOLUME_NO_API, "emptyDir": {}},

@@ -18,6 +18,9 @@ PEERS = {
     "impostor": Peer("10.1.9.3", "tenant", names.HUB_POD_LABELS),
     "dns": Peer("10.1.8.1", "kube-system", {"k8s-app": "kube-dns"}),
     "prometheus": Peer("10.1.7.1", "monitoring", {"app": "prometheus"}),
+    "redis": Peer("10.1.6.1", "messaging", {"app": "redis", "role": "primary"}),
+    "replica": Peer("10.1.6.2", "messaging", {"app": "redis", "role": "replica"}),
+    "redis elsewhere": Peer("10.1.6.3", "tenant", {"app": "redis", "role": "primary"}),
     "neighbour": OTHER_POD,
     "same gateway": GATEWAY,
 }

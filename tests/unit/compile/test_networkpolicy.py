@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,7 +84,8 @@ def test_order_of_accounts_changes_nothing(accounts: Accounts) -> None:
 @given(ACCOUNTS)
 def test_no_rule_admits_everybody(accounts: Accounts) -> None:
     """To Kubernetes an absent or empty list of peers or ports means all."""
-    policy, _ = compiled(accounts, metricsNamespace="monitoring")
+    redis = {"host": "redis", "podLabels": {"app": "redis"}}
+    policy, _ = compiled(accounts, metricsNamespace="monitoring", limits={"redis": redis})
     for direction, key in (("ingress", "from"), ("egress", "to")):
         for rule in policy["spec"][direction]:
             assert rule[key]
@@ -115,6 +117,35 @@ def test_findings() -> None:
     assert compiled([None], egress={"dns": "None"})[1] == [Reason.DNS_CUT_OFF]
     resolver = {"cidr": "192.0.2.53/32", "port": 53, "protocol": "UDP"}
     assert compiled([None], egress={"dns": "None", "rules": [resolver]})[1] == []
+
+
+@pytest.mark.parametrize(
+    ("redis", "rules", "expected"),
+    [
+        ({"host": "redis", "podLabels": {"app": "redis"}}, [], []),
+        ({"host": "192.0.2.7", "podLabels": {"app": "redis"}}, [], []),
+        ({"host": "redis"}, [], [Reason.COUNTERS_CUT_OFF]),
+        ({"host": "redis"}, [{"cidr": "192.0.2.0/24", "port": 6379}], []),
+        (
+            {"host": "redis", "port": 6380},
+            [{"cidr": "192.0.2.0/24", "port": 6379}],
+            [Reason.COUNTERS_CUT_OFF],
+        ),
+        (
+            {"host": "redis"},
+            [{"cidr": "192.0.2.0/24", "port": 6379, "protocol": "UDP"}],
+            [Reason.COUNTERS_CUT_OFF],
+        ),
+        ({"host": "192.0.2.7"}, [{"cidr": "192.0.2.0/24", "port": 6379}], []),
+        ({"host": "192.0.2.7"}, [{"cidr": "192.0.2.8/29", "port": 6379}], [Reason.COUNTERS_CUT_OFF]),
+        ({"host": "2001:db8::7"}, [{"cidr": "192.0.2.0/24", "port": 6379}], [Reason.COUNTERS_CUT_OFF]),
+        ({"host": "2001:db8::7"}, [{"cidr": "2001:db8::/64", "port": 6379}], []),
+    ],
+)
+def test_counters_that_no_rule_reaches_are_found(
+    redis: dict[str, Any], rules: list[dict[str, Any]], expected: list[Reason]
+) -> None:
+    assert compiled([None], limits={"redis": redis}, egress={"rules": rules})[1] == expected
 
 
 def test_world_is_found_also_as_a_union_or_in_front() -> None:

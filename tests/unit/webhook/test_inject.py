@@ -74,7 +74,22 @@ def test_nothing_of_our_names_is_the_users(pod: Object) -> None:
     mounted = {m["name"] for c in others for m in c.get("volumeMounts", [])}
     assert not any(name.startswith(names.VOLUME_PREFIX) for name in mounted)
     ours = [v["name"] for v in spec["volumes"] if v["name"].startswith(names.VOLUME_PREFIX)]
-    assert len(ours) == len(set(ours)) == 7
+    assert len(ours) == len(set(ours)) == 8
+
+
+@given(PODS)
+def test_only_the_guard_can_log_in_to_the_counters(pod: Object) -> None:
+    spec = inject(pod, GATEWAY, PARAMETERS)["spec"]
+    [volume] = [v for v in spec["volumes"] if v["name"] == names.VOLUME_COUNTERS]
+    assert volume["secret"] == {"secretName": "sendward-sms-counters", "optional": True}
+    mounts = {
+        container["name"]: mount
+        for container in (*spec["initContainers"], *spec["containers"])
+        for mount in container.get("volumeMounts", [])
+        if mount["name"] == names.VOLUME_COUNTERS
+    }
+    expected = {"name": names.VOLUME_COUNTERS, "mountPath": names.PATH_COUNTERS, "readOnly": True}
+    assert mounts == {names.GUARD_CONTAINER: expected}
 
 
 @given(PODS)
