@@ -118,6 +118,11 @@ class Redis(Struct, frozen=True, omit_defaults=True):
     port: int = 6379
     tls: bool = False
 
+    @property
+    def place(self) -> str:
+        """16 hex digits that tell one place from another."""
+        return hashlib.sha256(f"{self.host}\n{self.port}\n{self.tls}".encode()).hexdigest()[:16]
+
 
 class Gateway(Struct, frozen=True, omit_defaults=True):
     """The content of the part `gateway`. `deleted`: refuse all traffic."""

@@ -35,6 +35,10 @@ class Exact:
         self._last = now
         return self._tokens >= cost * self.message
 
+    def empty(self) -> None:
+        """Nothing is left."""
+        self._tokens = 0
+
     def left(self, now: int) -> Fraction:
         """Messages that may pass at once at `now`."""
         self.holds(now, 0)
@@ -46,6 +50,37 @@ class Exact:
         self._tokens -= cost * self.message
         self.accepted += cost
         return self._tokens / self.message
+
+
+class Counters:
+    """Counters that all guards share, as `guard/counters.py` promises them: whatever is not known to be
+    there counts as used up.
+    """
+
+    def __init__(self, limit: Limit) -> None:
+        self._limit = limit
+        self.forget()
+
+    def forget(self) -> None:
+        """Flushed, restarted, or another replica."""
+        self.term = ""
+        self.bucket = Exact(self._limit)
+
+    def begin(self, term: str, now: int, *, full: bool = False) -> None:
+        """Let a term begin, empty or full, unless it began already."""
+        if term != self.term:
+            self.term, self.bucket = term, Exact(self._limit)
+            self.bucket.holds(now, 0)
+            if not full:
+                self.bucket.empty()
+
+    def admit(self, term: str, now: int, cost: int) -> bool:
+        """Take from the counters of the term."""
+        self.begin(term, now)
+        if not self.bucket.holds(now, cost):
+            return False
+        self.bucket.take(now, cost)
+        return True
 
 
 @dataclass
@@ -60,20 +95,24 @@ class Pod:
     connected: bool = False
     fresh: bool = True
     guessed: bool = False
+    counters: bool = True  # whether it can reach the shared counters, if there are any
+    term: str = ""
     demand: dict[str, int] = field(default_factory=dict)
     accepted: int = 0
 
 
 class Fleet:
-    """`limit` holds for the one account, over all pods."""
+    """`limit` holds for the one account, over all pods. `place`: of counters that they share; "": none."""
 
-    def __init__(self, limit: Limit, *, new: bool = True) -> None:
+    def __init__(self, limit: Limit, *, new: bool = True, place: str = "") -> None:
         self.limit = limit
         self.now = 0
         self.hub = GatewayShares()
         if new:
             self.hub.begin()
         self.pods: dict[str, Pod] = {}
+        self.place = place
+        self.counters = {place: Counters(limit)}
         self.exact = Exact(limit)  # what passed, against the bound
         self.ideal = Exact(limit)  # what one exact counter would have let pass
         self.closest = float(limit.burst)  # the least that was left of the bound
@@ -129,12 +168,14 @@ class Fleet:
         pod.limiter, pod.fresh, pod.guessed, pod.demand = self._limiter(), False, False, {}
         if pod.held is not None:
             pod.limiter.set_shares(self.now, pod.held.default, pod.held.subjects)
+        pod.term = pod.held.counters if pod.held else ""
         self._start(pod)
 
     def leave(self, name: str, *, in_order: bool = True) -> None:
         """The pod is gone; `in_order`: its guard could say so, if it is connected."""
         pod = self.pods[name]
         freed = pod.limiter.set_shares(self.now, 0, {})
+        pod.term = ""
         if in_order and pod.connected:
             self.hub.leave(name, freed)
         self.cut(name, back=False)
@@ -182,7 +223,13 @@ class Fleet:
         self.hub.retarget()
         self._send()
 
+    def declare(self, place: str) -> None:
+        """The gateway's shared counters are there from now on; guards and hub learn it at once."""
+        self.place = place
+        self.counters.setdefault(place, Counters(self.limit))
+
     def _send(self) -> None:
+        self.hub.offer_counters(self.place)
         for name, message in self.hub.due().items():
             pod = self.pods[name]
             self._in(LATENCY, lambda pod=pod, m=message, s=pod.stream: self._read(pod, m, s))  # type: ignore[misc]
@@ -190,9 +237,15 @@ class Fleet:
     def _read(self, pod: Pod, message: Shares, stream: int) -> None:
         if pod.stream != stream:
             return
+        if message.counters and self._reaches(pod, message.counters):
+            self.counters[self.place].begin(message.counters, self.now, full=message.full)
         freed = pod.limiter.set_shares(self.now, message.default, message.subjects, message.filled)
-        pod.held = Shares(message.round, message.default, message.subjects)
+        pod.term = message.counters
+        pod.held = Shares(message.round, message.default, message.subjects, counters=message.counters)
         self._in(LATENCY, lambda: self._acknowledged(pod, message, stream, freed))
+
+    def _reaches(self, pod: Pod, term: str = ".") -> bool:
+        return bool(self.place) and pod.counters and (term == "." or term.startswith(f"{self.place}."))
 
     def _acknowledged(self, pod: Pod, message: Shares, stream: int, freed: Portions) -> None:
         if pod.stream == stream:
@@ -203,15 +256,18 @@ class Fleet:
         if pod.limiter is not limiter:
             return
         demand, pod.demand = pod.demand, {}
+        if pod.term and self._reaches(pod, pod.term):
+            self.counters[self.place].begin(pod.term, self.now)
         if pod.connected:
             bursts = {uid: burst for uid in demand if (burst := limiter.burst(uid)) is not None}
-            if self.hub.report(pod.name, demand, self.now / SECOND, bursts):
+            news = self.hub.reach(pod.name, self._reaches(pod))
+            if self.hub.report(pod.name, demand, self.now / SECOND, bursts) or news:
                 self._send()
         self._in(SECOND, lambda: self._report(pod, limiter))
 
     def _guess(self, pod: Pod, limiter: Limiter) -> None:
         """The documented exception: a new guard that was given nothing."""
-        if pod.limiter is not limiter or pod.held is not None or pod.name not in self.pods:
+        if pod.limiter is not limiter or pod.held is not None or pod.name not in self.pods or self.place:
             return
         part = PPM // (len(self.pods) + 1)
         limiter.set_shares(self.now, part, {}, Portions(part if pod.fresh else 0))
@@ -226,11 +282,16 @@ class Fleet:
             self.ideal.take(self.now, cost)
         pod = self.pods[name]
         pod.demand[UID] = pod.demand.get(UID, 0) + cost
-        if pod.limiter.admit(self.now, [(UID, (self.limit,))], cost).refused is not None:
+        if not self._admits(pod, cost):
             return False
         self.closest = min(self.closest, self.exact.take(self.now, cost))
         pod.accepted += cost
         return True
+
+    def _admits(self, pod: Pod, cost: int) -> bool:
+        if not pod.term:
+            return pod.limiter.admit(self.now, [(UID, (self.limit,))], cost).refused is None
+        return self._reaches(pod, pod.term) and self.counters[self.place].admit(pod.term, self.now, cost)
 
     def tokens(self) -> Fraction:
         """What all guards together could let pass at once, now, in messages."""
@@ -241,6 +302,9 @@ class Fleet:
             bucket = subject.buckets[0] if subject and subject.buckets else level.bucket(self.limit, self.now)
             bucket.settle(self.now)
             total += Fraction(bucket.tokens, bucket.unit)
+        for counters in self.counters.values():
+            if counters.term and any(pod.term == counters.term for pod in self.pods.values()):
+                total += counters.bucket.left(self.now)
         return total
 
     @property

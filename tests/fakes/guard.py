@@ -72,6 +72,7 @@ class FakeView:
     of: dict[tuple[str, str], Pod] = field(default_factory=dict)
     stale: int | None = None
     opened: bool = True  # False: the document of no gateway is loaded yet
+    place: str = ""  # of the shared counters of all gateways
 
     def add(self, name: str, gateway: str = "gw", *, namespace: str = "tenant") -> Pod:
         pod = Pod(
@@ -105,6 +106,9 @@ class FakeView:
 
     def stale_after(self, gateway_uid: str) -> int | None:
         return self.stale
+
+    def counters(self, gateway_uid: str) -> str:
+        return self.place
 
 
 class FakeGuard:

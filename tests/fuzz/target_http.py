@@ -15,6 +15,7 @@ from sendward.guard.policy import Policy, gateway_view
 from sendward.guard.server import AuthProtocol, Judge
 from sendward.guard.usage import Usage
 from sendward.verdict import Reason
+from tests.fakes.counters import FakeCounters
 from tests.fuzz.choices import Choices
 from tests.guard import builders
 
@@ -66,7 +67,10 @@ def http(data: bytes) -> None:
     length = choices.number(256)
     raw = choices.rest()
     usage = Usage()
-    protocol, wire = AuthProtocol(Judge(State(_POLICY, Limiter()), usage, _METRICS), set()), Wire()
+    protocol, wire = (
+        AuthProtocol(Judge(State(_POLICY, Limiter()), usage, _METRICS, FakeCounters()), set()),
+        Wire(),
+    )
     protocol.connection_made(wire)
     for start in range(0, len(raw), length or len(raw) or 1):
         if not wire.closed:

@@ -326,10 +326,11 @@ class Hub:
             if state.in_force(part, pods):
                 self._propagation.end(gateway_uid, part, self._clock.monotonic())
 
-    def _send_shares(self, _gateway_uid: str, state: GatewayState) -> None:
+    def _send_shares(self, gateway_uid: str, state: GatewayState) -> None:
         # Before that it is not known who else may hold shares; what guards have goes on.
         if not state.published:
             return
+        state.shares.offer_counters(self._view.counters(gateway_uid))
         now = self._clock.monotonic()
         for uid, message in state.shares.due().items():
             self._outbox[uid] = (message, now)

@@ -51,6 +51,9 @@ class View(Protocol):
     def stale_after(self, gateway_uid: str) -> int | None:
         """Seconds after which a guard that is cut off refuses everything; None: never."""
 
+    def counters(self, gateway_uid: str) -> str:
+        """Where its shared counters are declared to be (`document.Redis.place`); "": it has none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:

@@ -125,8 +125,9 @@ class GatewayState:
             self.records[pod_uid].refused[nack.part] = (order, message)
 
     def report(self, pod_uid: str, report: Report, now: datetime, monotonic: float) -> bool:
-        """Demand for the shares; last use, by our own clock. True when there is a new demand."""
-        changed = self.shares.report(pod_uid, report.demand, monotonic, report.bursts)
+        """Demand for the shares; last use, by our own clock. True when that may change the shares at once."""
+        reach = self.shares.reach(pod_uid, report.counters)
+        changed = self.shares.report(pod_uid, report.demand, monotonic, report.bursts) or reach
         heard = int(now.timestamp())
         for version in report.last_used:  # since its last report: its clock may be off, ours counts
             known = version in self.last_used

@@ -12,6 +12,11 @@ guards add up to at most the whole burst as well, whoever joins, leaves or resta
 
 A leader that takes over does not know what its predecessor gave away; guards tell it in their
 Hello. Until all of them have, what is missing to the whole limit counts as given to the others.
+
+A gateway may have counters that its guards share (Redis). Then all guards limit by these or all by
+shares: nobody is told of a term of the counters while anybody may have a share, and nobody is given a
+share while anybody may use a term. A term begins with empty counters, and ends when one guard does not
+reach them.
 """
 
 from __future__ import annotations
@@ -19,12 +24,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
+from uuid import uuid4
 
+from sendward.controller.share_tables import (
+    MAX_SUBJECTS,
+    NO_SHARES,
+    NOTHING,
+    Table,
+    clamped,
+    combine,
+    free,
+    is_empty,
+    released,
+    table,
+    upper,
+)
 from sendward.protocol import MAX_COUNT, MAX_FREED, MAX_ID, PPM, Portions, Shares
 
 IDLE_SECONDS: Final = 10.0  # without demand for this long, a subject has the equal default
-MAX_SUBJECTS: Final = 2048  # the busiest subjects of a gateway follow demand, the others are split equally
-_MAX_CLAIMED: Final = 2 * MAX_SUBJECTS  # subjects that a guard may name in its Hello
 _MAX_ROUND: Final = MAX_COUNT // 2  # that a guard may move us to: what follows stays below MAX_COUNT
 _IDLE_PART: Final = 10  # guards without demand together keep at most 1/10, for first messages
 _CLEARLY: Final = 2  # times as much demand: who has a share that not all can have keeps it until then
@@ -33,30 +50,16 @@ _SMALLEST_BURST: Final = 1  # of a limit of which no guard has told the burst
 _CALM: Final = 10  # a share within 1/10 of its target stays: demand jitters
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Shares in millionths, per account or key uid; all others have `default`."""
-
-    default: int = 0
-    subjects: Mapping[str, int] = field(default_factory=dict)
-
-    def of(self, subject: str) -> int:
-        return self.subjects.get(subject, self.default)
-
-
-_NOTHING: Final = Table()
-_NO_SHARES: Final[Mapping[str, int]] = {}
-
-
 @dataclass(slots=True)
 class _Guard:
-    bound: Table = _NOTHING  # what it may be limiting by at most
+    bound: Table = NOTHING  # what it may be limiting by at most
     sent: tuple[int, Table] | None = None  # round and shares on the way to it
     connected: bool = False
     informed: bool = False  # it limits by shares of ours, and not by its own guess
     demand: dict[str, float] = field(default_factory=dict)  # messages a second, smoothed
     asked: dict[str, float] = field(default_factory=dict)  # when there was demand, monotonic seconds
     bursts: dict[str, int] = field(default_factory=dict)  # of what there is demand for
+    reaches: bool | None = None  # the shared counters; None: it has not said so yet
 
 
 class GatewayShares:
@@ -64,12 +67,14 @@ class GatewayShares:
 
     def __init__(self) -> None:
         self._unknown: set[str] = set()
-        self._found = _NOTHING  # the sum of what guards said they hold when we met them
+        self._found = NOTHING  # the sum of what guards said they hold when we met them
         self._guards: dict[str, _Guard] = {}
         self._splits: dict[str, dict[str, int]] = {}  # subject to guard to share
         self._default = 0
         self._round = 0
-        self._pool = _NOTHING  # tokens of what nobody holds, as parts of whole bursts
+        self._pool = NOTHING  # tokens of what nobody holds, as parts of whole bursts
+        self._place = ""  # of the shared counters; "": there are none
+        self._fills: str | None = None  # the guard that fills the counters of a new term
 
     @property
     def guards(self) -> frozenset[str]:
@@ -82,22 +87,27 @@ class GatewayShares:
 
     def begin(self) -> None:
         """The gateway is new: nobody can have used anything yet, so the first shares come filled."""
-        if not self._unknown and all(state.bound == _NOTHING for state in self._guards.values()):
+        if not self._unknown and all(state.bound == NOTHING for state in self._guards.values()):
             self._pool = Table(PPM)
+
+    def offer_counters(self, place: str) -> None:
+        """Where the gateway's shared counters are declared to be (`document.Redis.place`); "": nowhere."""
+        self._place = place
 
     def connect(self, guard: str, current: Shares | None) -> None:
         """A guard said Hello and by which shares it limits."""
-        table = _table(current)
+        held = table(current)
         if guard not in self._guards:
-            self._guards[guard] = _Guard(bound=table)
-            self._found = _combine((self._found, table))
+            self._guards[guard] = _Guard(bound=held)
+            self._found = combine((self._found, held))
             self._unknown.discard(guard)
         state = self._guards[guard]
         state.connected = True
         state.sent = None
+        state.reaches = None
         state.informed = current is not None
         if current is not None:
-            state.bound = table
+            state.bound = held
             self._round = max(self._round, min(current.round, _MAX_ROUND))
 
     def disconnect(self, guard: str) -> None:
@@ -105,6 +115,7 @@ class GatewayShares:
         if state := self._guards.get(guard):
             state.connected = False
             state.sent = None
+            self._filled(guard)
             for told in (state.demand, state.asked, state.bursts):
                 told.clear()
 
@@ -113,11 +124,12 @@ class GatewayShares:
         self._unknown.discard(guard)
         state = self._guards.get(guard)
         if state and not state.connected:
-            state.bound = _NOTHING
+            state.bound = NOTHING
 
     def remove(self, guard: str) -> None:
         """Its pod is gone."""
         self._unknown.discard(guard)
+        self._filled(guard)
         self._guards.pop(guard, None)
 
     def acknowledge(self, guard: str, round_number: int, freed: Portions | None = None) -> None:
@@ -128,6 +140,7 @@ class GatewayShares:
         state = self._guards.get(guard)
         if state and state.sent and state.sent[0] == round_number:
             before, state.bound, state.sent = state.bound, state.sent[1], None
+            self._filled(guard)
             if freed:
                 self._keep(before, state.bound, freed)
 
@@ -135,13 +148,26 @@ class GatewayShares:
         """It ended in order: it limits by nothing any more. `freed`: the tokens that it had left."""
         state = self._guards.get(guard)
         if state and state.connected:
-            before, state.bound = state.bound, _NOTHING
+            before, state.bound = state.bound, NOTHING
             self.disconnect(guard)
             self._keep(before, state.bound, freed)
 
     def _keep(self, before: Table, after: Table, freed: Portions) -> None:
         if len(freed.subjects) <= MAX_FREED:
-            self._pool = _combine((self._pool, _released(before, after, freed)))
+            self._pool = combine((self._pool, released(before, after, freed)))
+
+    def _filled(self, guard: str) -> None:
+        """Whoever was to fill the counters has done so, or will not: the others may use them."""
+        if self._fills == guard:
+            self._fills = None
+
+    def reach(self, guard: str, reaches: bool) -> bool:
+        """Whether the guard reaches the shared counters; True when that is news."""
+        state = self._guards.get(guard)
+        if state is None or not state.connected or state.reaches is reaches:
+            return False
+        state.reaches = reaches
+        return True
 
     def report(
         self, guard: str, demand: Mapping[str, int], now: float, bursts: Mapping[str, int] | None = None
@@ -195,7 +221,7 @@ class GatewayShares:
     def _reserved(self) -> Table:
         """What guards that are cut off, or that we have not met yet, may hold."""
         away = [state.bound for state in self._guards.values() if not state.connected]
-        return _combine([*away, self._missing()])
+        return combine([*away, self._missing()])
 
     def _aim(self, subjects: Iterable[str]) -> None:
         """Aim at shares of these subjects that follow their demand."""
@@ -211,31 +237,76 @@ class GatewayShares:
 
     def due(self) -> dict[str, Shares]:
         """What to send now, by guard. Each message counts as on its way from here on."""
-        total = _combine([state.bound for state in self._guards.values()] + [self._missing()])
-        self._pool = _clamped(self._pool, total)
+        total = combine([state.bound for state in self._guards.values()] + [self._missing()])
+        self._pool = clamped(self._pool, total)
+        if (turn := self._turn(total)) is not None:
+            return self._take_turn(turn)
         sums = dict(total.subjects)
         for subject in (*self._splits, *self._pool.subjects):
             sums.setdefault(subject, total.default)
         default_sum = total.default
         messages: dict[str, Shares] = {}
-        for uid, state in sorted(self._guards.items()):
-            if not state.connected or state.sent:
-                continue
+        for uid, state in self._open_to_news():
             bound = state.bound
-            default = min(self._default, _free(default_sum, bound.default))
-            shares = {s: min(self._target(uid, s), _free(sums[s], bound.of(s))) for s in sums}
+            default = min(self._default, free(default_sum, bound.default))
+            shares = {s: min(self._target(uid, s), free(sums[s], bound.of(s))) for s in sums}
             wanted = Table(default, {s: share for s, share in shares.items() if share != default})
             if not self._is_worth_sending(state, wanted):
                 continue
-            self._round += 1
-            state.sent = (self._round, wanted)
-            state.informed = True
-            state.bound = _upper(bound, wanted)
+            self._send(state, wanted)
+            filled = self._fill(bound, wanted, sums)
             default_sum += state.bound.default - bound.default
             for s in sums:
                 sums[s] += state.bound.of(s) - bound.of(s)
-            filled = self._fill(bound, wanted, sums)
             messages[uid] = Shares(self._round, wanted.default, dict(wanted.subjects), filled)
+        return messages
+
+    def _open_to_news(self) -> list[tuple[str, _Guard]]:
+        return [
+            (uid, state) for uid, state in sorted(self._guards.items()) if state.connected and not state.sent
+        ]
+
+    def _send(self, state: _Guard, wanted: Table) -> None:
+        """The table is on its way from here on."""
+        self._round += 1
+        state.sent = (self._round, wanted)
+        state.informed = True
+        state.bound = upper(state.bound, wanted)
+
+    def _turn(self, total: Table) -> Table | None:
+        """What every guard is to have while counters are used, or are about to be; None: shares as usual."""
+        terms = {state.bound.counters for state in self._guards.values() if state.bound.counters}
+        connected = [state for state in self._guards.values() if state.connected]
+        if terms:
+            reached = all(state.reaches is not False for state in connected)
+            # One that is cut off may go on using them, so that nothing is gained by leaving them.
+            away = any(state.bound.counters for state in self._guards.values() if not state.connected)
+            stay = len(terms) == 1 and (reached or away or bool(self._unknown))
+            term = min(terms)
+            return Table(counters=term) if stay and term.startswith(f"{self._place}.") else NOTHING
+        if not self._place or not is_empty(self._reserved()):
+            return None
+        if is_empty(total) and any(state.reaches is None for state in connected):
+            return NOTHING  # nobody has anything yet, and a report comes each second
+        if not connected or not all(state.reaches for state in connected):
+            return None
+        return Table(counters=f"{self._place}.{uuid4().hex}") if is_empty(total) else NOTHING
+
+    def _take_turn(self, turn: Table) -> dict[str, Shares]:
+        begins = bool(turn.counters) and not any(state.bound.counters for state in self._guards.values())
+        full = begins and self._pool == Table(PPM)  # nobody has used anything
+        messages: dict[str, Shares] = {}
+        for uid, state in self._open_to_news():
+            if self._fills is not None:
+                break  # whoever came before it would begin the term with empty counters
+            known = state.reaches or state.bound.counters == turn.counters
+            wanted = turn if known else NOTHING
+            if self._is_worth_sending(state, wanted):
+                self._send(state, wanted)
+                messages[uid] = Shares(self._round, 0, counters=wanted.counters, full=full)
+                self._fills = uid if full else None
+        if begins and messages:
+            self._pool = NOTHING
         return messages
 
     def _fill(self, bound: Table, wanted: Table, subjects: Iterable[str]) -> Portions:
@@ -261,7 +332,7 @@ class GatewayShares:
         if state.informed:
             return wanted != state.bound
         # With nothing to give yet, its own careful guess serves it better.
-        return wanted.default > 0
+        return wanted.default > 0 or bool(wanted.counters)
 
     def _busiest(self, connected: list[str]) -> set[str]:
         """Alone, a guard has everything there is, so nothing need follow its demand."""
@@ -278,14 +349,14 @@ class GatewayShares:
     def _missing(self) -> Table:
         """What guards that we have not met yet may hold."""
         if not self._unknown:
-            return _NOTHING
+            return NOTHING
         found = self._found
         rest = {subject: max(PPM - share, 0) for subject, share in found.subjects.items()}
         return Table(max(PPM - found.default, 0), rest)
 
 
 def split(
-    capacity: int, demand: Mapping[str, float], burst: int, before: Mapping[str, int] = _NO_SHARES
+    capacity: int, demand: Mapping[str, float], burst: int, before: Mapping[str, int] = NO_SHARES
 ) -> dict[str, int]:
     """Shares of `capacity` by demand; equal ones without any demand.
 
@@ -325,59 +396,3 @@ def _is_calm(
         before[uid] == share or (demand[uid] > 0 and abs(before[uid] - share) * _CALM <= share)
         for uid, share in target.items()
     )
-
-
-def _free(total: int, own: int) -> int:
-    """What the others leave, where `total` contains one's own part."""
-    return max(PPM - (total - own), 0)
-
-
-def _table(message: Shares | None) -> Table:
-    if message is None:
-        return _NOTHING
-    if len(message.subjects) > _MAX_CLAIMED:
-        # More than all others could be told of in one message: it counts as holding its most of all.
-        return Table(_bounded(max(message.default, *message.subjects.values())))
-    return Table(_bounded(message.default), {s: _bounded(v) for s, v in message.subjects.items()})
-
-
-def _bounded(share: int) -> int:
-    return min(max(share, 0), PPM)
-
-
-def _combine(tables: Iterable[Table]) -> Table:
-    """The sum for every subject."""
-    parts = list(tables)
-    default = sum(table.default for table in parts)
-    subjects: dict[str, int] = {}
-    for table in parts:
-        for subject, share in table.subjects.items():
-            subjects[subject] = subjects.get(subject, default) + share - table.default
-    return Table(default, subjects)
-
-
-def _upper(one: Table, other: Table) -> Table:
-    """The larger share for every subject."""
-    subjects = {s: max(one.of(s), other.of(s)) for s in {*one.subjects, *other.subjects}}
-    return Table(max(one.default, other.default), subjects)
-
-
-def _released(before: Table, after: Table, freed: Portions) -> Table:
-    """What was freed, up to the share that was given up."""
-    told = Table(freed.default, freed.subjects)
-
-    def part(tokens: int, old: int, new: int) -> int:
-        return max(min(tokens, old - new), 0)
-
-    subjects = {*freed.subjects, *before.subjects, *after.subjects}
-    return Table(
-        part(told.default, before.default, after.default),
-        {s: part(told.of(s), before.of(s), after.of(s)) for s in subjects},
-    )
-
-
-def _clamped(pool: Table, total: Table) -> Table:
-    """Never more tokens than there are shares that nobody holds."""
-    default = min(pool.default, _free(total.default, 0))
-    subjects = {s: min(pool.of(s), _free(total.of(s), 0)) for s in {*pool.subjects, *total.subjects}}
-    return Table(default, {s: part for s, part in subjects.items() if part != default})

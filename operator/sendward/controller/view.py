@@ -43,6 +43,11 @@ class View:
         found = self._documents.get(gateway_uid) if self._documents else None
         return found.stale_after if found else None
 
+    def counters(self, gateway_uid: str) -> str:
+        found = self._documents.get(gateway_uid) if self._documents else None
+        redis = found.gateway.counters if found and found.gateway else None
+        return redis.place if redis else ""
+
 
 class Sidecars:
     """Wakes what waits for guards. A gateway that gains its first expected guard, or loses its last,

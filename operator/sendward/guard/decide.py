@@ -1,9 +1,12 @@
-"""The decision: one pure function over an ordered list of named checks.
+"""The decision: pure functions over an ordered list of named checks.
 
 A check returns the reason why the request must not pass, or None. The first reason wins. The order is
 that of the design: parse, authenticate, account and key state, source, operation, sender id, limits.
 The body is read only for authenticated senders within their scope, so that nobody else can make the
 guard work on it.
+
+What passes all checks is charged last, since that consumes: by this guard's own counters at once, or by
+those that all guards share, whose answer takes a while. So `decide` is `examine`, a charge, `conclude`.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from msgspec import Struct
 
 from sendward import keyformat, names
 from sendward.guard import request as http
-from sendward.guard.limiter import Limiter
+from sendward.guard.limiter import Admission, Limiter, Limits
 from sendward.guard.policy import Entry, GatewayView, Policy
 from sendward.guard.request import Message, RawRequest, Request, Source
 from sendward.verdict import Reason, Verdict
@@ -35,11 +38,17 @@ class Now(NamedTuple):
 
 @dataclass(slots=True)
 class State:
-    """What a decision rests on. `stale`: the hub was not heard of for longer than the gateway allows."""
+    """What a decision rests on. `stale`: the hub was not heard of for longer than the gateway allows.
+
+    `term`: of the shared counters by which to limit instead of `limiter`; "": by `limiter`. `place`: where
+    those counters are declared to be; a term begins with the place it is of.
+    """
 
     policy: Policy
     limiter: Limiter
     stale: bool = False
+    term: str = ""
+    place: str = ""
 
 
 class Decision(Struct, frozen=True):
@@ -69,7 +78,7 @@ class Decision(Struct, frozen=True):
         )
 
 
-class _Case:
+class Case:
     """What is known of one request so far; each check adds to it."""
 
     __slots__ = (
@@ -98,8 +107,29 @@ class _Case:
         assert self.entry is not None  # noqa: S101  the order of CHECKS sees to it
         return self.entry
 
+    @property
+    def wanted(self) -> tuple[tuple[str, Limits], tuple[str, Limits]]:
+        """Whose limits are charged: the account's and the key's."""
+        entry = self.authenticated
+        return (entry.account.uid, entry.account.limits), (entry.key_uid, entry.limits)
 
-def check_document(case: _Case) -> Reason | None:
+    @property
+    def audits(self) -> bool:
+        """No limit refuses."""
+        return self.gateway.audit
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is anything to charge."""
+        return any(limits for _, limits in self.wanted)
+
+    @property
+    def is_enforced(self) -> bool:
+        """Whether any limit may refuse the request."""
+        return not self.audits and any(not limit.audit for _, limits in self.wanted for limit in limits)
+
+
+def check_document(case: Case) -> Reason | None:
     """A gateway part is in force, recent enough, and not that of a deleted gateway."""
     gateway = case.state.policy.gateway
     if gateway is None:
@@ -110,7 +140,7 @@ def check_document(case: _Case) -> Reason | None:
     return Reason.DocumentStale if case.state.stale else None
 
 
-def check_parse(case: _Case) -> Reason | None:
+def check_parse(case: Case) -> Reason | None:
     """Path and method are sound and name an operation."""
     found = http.parse(case.raw, case.gateway.operations)
     if isinstance(found, Reason):
@@ -119,7 +149,7 @@ def check_parse(case: _Case) -> Reason | None:
     return None
 
 
-def check_authentication(case: _Case) -> Reason | None:
+def check_authentication(case: Case) -> Reason | None:
     """Exactly one key, whose id is known and whose secret has the published digest."""
     found = http.credential(case.raw.headers)
     if isinstance(found, Reason):
@@ -138,7 +168,7 @@ def check_authentication(case: _Case) -> Reason | None:
     return None
 
 
-def check_state(case: _Case) -> Reason | None:
+def check_state(case: Case) -> Reason | None:
     """The key version is alive, and neither its account nor its key is denied."""
     entry = case.authenticated
     if entry.revoked:
@@ -148,7 +178,7 @@ def check_state(case: _Case) -> Reason | None:
     return entry.account.denied or entry.denied
 
 
-def check_source(case: _Case) -> Reason | None:
+def check_source(case: Case) -> Reason | None:
     """The client's address is in the networks of gateway, account and key."""
     source = case.source
     if source is None or source not in case.gateway.networks:
@@ -159,7 +189,7 @@ def check_source(case: _Case) -> Reason | None:
     return None
 
 
-def check_operation(case: _Case) -> Reason | None:
+def check_operation(case: Case) -> Reason | None:
     """The key covers the operation."""
     operations = case.authenticated.operations
     if operations is None or case.request.operation.name in operations:
@@ -167,7 +197,7 @@ def check_operation(case: _Case) -> Reason | None:
     return Reason.OperationNotAllowed
 
 
-def check_message(case: _Case) -> Reason | None:
+def check_message(case: Case) -> Reason | None:
     """Recipients, sender id and text can be read where the operation declares them."""
     found = http.message(case.request)
     if isinstance(found, Reason):
@@ -176,7 +206,7 @@ def check_message(case: _Case) -> Reason | None:
     return None
 
 
-def check_sender_id(case: _Case) -> Reason | None:
+def check_sender_id(case: Case) -> Reason | None:
     """The account owns the sender id. Audited under `mode: Audit`."""
     owned = case.authenticated.account.sender_ids
     sender_id = case.message.sender_id
@@ -188,25 +218,9 @@ def check_sender_id(case: _Case) -> Reason | None:
     return Reason.SenderIdNotAllowed
 
 
-def check_limits(case: _Case) -> Reason | None:
-    """Account and key have tokens left; all limits pay, or none. Last, since it consumes."""
-    cost = case.cost = case.message.cost
-    if cost == 0:
-        return None
-    entry = case.authenticated
-    wanted = ((entry.account.uid, entry.account.limits), (entry.key_uid, entry.limits))
-    admission = case.state.limiter.admit(case.now.monotonic_ns, wanted, cost, audit=case.gateway.audit)
-    if admission.refused is not None:
-        case.retry_after = admission.retry_after
-        return _LIMIT_REASONS[admission.refused]
-    if admission.audited is not None and case.audited is None:
-        case.audited = _LIMIT_REASONS[admission.audited]
-    return None
-
-
 _LIMIT_REASONS: Final = (Reason.AccountLimit, Reason.KeyLimit)
 
-CHECKS: Final[tuple[Callable[[_Case], Reason | None], ...]] = (
+CHECKS: Final[tuple[Callable[[Case], Reason | None], ...]] = (
     check_document,  # without policy nothing can be judged
     check_parse,  # cheap; path and method only
     check_authentication,  # from here on the sender is known
@@ -215,22 +229,46 @@ CHECKS: Final[tuple[Callable[[_Case], Reason | None], ...]] = (
     check_operation,
     check_message,  # the first look at the body
     check_sender_id,
-    check_limits,  # consumes, so it comes last
 )
 
 
 def decide(state: State, raw: RawRequest, source: Source | None, now: Now) -> Decision:
-    """Judge one request. Changes nothing but the limiter's counters."""
-    case = _Case(state, raw, source, now)
+    """Judge one request by this guard's own counters. Changes nothing else."""
+    found = examine(state, raw, source, now)
+    if isinstance(found, Decision):
+        return found
+    admission = state.limiter.admit(now.monotonic_ns, found.wanted, found.cost, audit=found.audits)
+    return conclude(found, admission)
+
+
+def examine(state: State, raw: RawRequest, source: Source | None, now: Now) -> Decision | Case:
+    """Judge one request but for its limits: what is still to be charged is a Case. Changes nothing."""
+    case = Case(state, raw, source, now)
     for check in CHECKS:
         reason = check(case)
         if reason is not None:
-            throttled = reason in _LIMIT_REASONS
-            return _decision(case, Verdict.THROTTLE if throttled else Verdict.DENY, reason)
+            return _decision(case, Verdict.DENY, reason)
+    case.cost = case.message.cost
+    return case if case.cost else _decision(case, Verdict.ALLOW, case.audited or Reason.Allowed)
+
+
+def conclude(case: Case, admission: Admission | None) -> Decision:
+    """The decision once the limits were charged. None: they could not be, and those that only audit let
+    the request pass.
+    """
+    if admission is None:
+        if not case.is_enforced:
+            return _decision(case, Verdict.ALLOW, case.audited or Reason.LimitsUnavailable)
+        return _decision(case, Verdict.DENY, Reason.LimitsUnavailable)
+    if admission.refused is not None:
+        case.retry_after = admission.retry_after
+        return _decision(case, Verdict.THROTTLE, _LIMIT_REASONS[admission.refused])
+    if admission.audited is not None and case.audited is None:
+        case.audited = _LIMIT_REASONS[admission.audited]
     return _decision(case, Verdict.ALLOW, case.audited or Reason.Allowed)
 
 
-def _decision(case: _Case, verdict: Verdict, reason: Reason) -> Decision:
+def _decision(case: Case, verdict: Verdict, reason: Reason) -> Decision:
     entry = case.entry
     if entry is None:
         return Decision(verdict, reason)

@@ -19,6 +19,7 @@ import structlog
 from sendward import document, names
 from sendward.document import DocumentError, Envelope, Gateway
 from sendward.guard.contact import Contact
+from sendward.guard.counters import SharedCounters
 from sendward.guard.decide import State
 from sendward.guard.envoy import Proxy
 from sendward.guard.holding import Holding
@@ -53,8 +54,10 @@ class Enforcer:
         metrics: Metrics,
         contact: Contact,
         holding: Holding,
+        counters: SharedCounters,
     ) -> None:
         self._contact = contact
+        self._counters = counters
         self._holding = holding
         self._state = state
         self.store = store
@@ -171,6 +174,8 @@ class Enforcer:
 
     def _judge_by(self, gateway: Gateway, view: GatewayView) -> None:
         self.gateway = gateway
+        self._counters.use(gateway.counters)
+        self._state.place = gateway.counters.place if gateway.counters else ""
         self.check_age()
         pending = self._pending
         # A deletion that waits for its turn denies already.
@@ -200,17 +205,30 @@ class Enforcer:
         freed = self._state.limiter.set_shares(
             time.monotonic_ns(), shares.default, shares.subjects, shares.filled
         )
-        self.shares = Shares(shares.round, shares.default, shares.subjects)
+        self._state.term = shares.counters
+        self.shares = Shares(shares.round, shares.default, shares.subjects, counters=shares.counters)
         self._holding.keep(self.shares)
         return freed
+
+    async def begin_term(self, term: str, *, full: bool = False) -> None:
+        """Let the shared counters of a term begin, unless they have: what they earn, they earn from then on.
+        `full`: nobody has used anything of the gateway's limits yet.
+        """
+        if term and term.startswith(f"{self._state.place}."):
+            await self._counters.begin(term, full=full)
+
+    @property
+    def reaches_counters(self) -> bool:
+        """Whether there are shared counters, and they answer."""
+        return bool(self._state.place) and self._counters.reachable
 
     def guess_share(self) -> None:
         """Limit by a careful guess while no hub says more. Nothing happens once one did.
 
         Its bucket starts full in a fresh pod only: whoever ends the guard again and again gains nothing.
         """
-        if self.shares is not None or self.gateway is None:
-            return
+        if self.shares is not None or self.gateway is None or self.gateway.counters is not None:
+            return  # who has shared counters is either told to use them, or given a share
         guess = PPM // (self.gateway.pods + 1)
         if guess != self._guess:
             filled = Portions(guess) if self._guess == 0 and self._holding.fresh else NO_TOKENS
@@ -219,13 +237,15 @@ class Enforcer:
 
     def give_up_shares(self) -> None:
         """Cut off for so long that the hub gives our shares to others: wait for new ones."""
-        if self.shares is not None and (self.shares.default or self.shares.subjects):
-            self.set_shares(Shares(self.shares.round, 0))
+        held = self.shares
+        if held is not None and (held.default or held.subjects or held.counters):
+            self.set_shares(Shares(held.round, 0))
 
     def end(self) -> Portions:
         """Let nothing with a limit pass any more; returns the tokens that were left."""
         freed = self._state.limiter.set_shares(time.monotonic_ns(), 0, {})
         self.shares = None
+        self._state.term = ""
         self._holding.keep(None)
         return freed
 

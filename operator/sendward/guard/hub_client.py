@@ -181,6 +181,7 @@ class HubClient:
                 # A task: the gateway's part waits for Envoy, and shards must not wait for it.
                 self._spawn(self._take(stream, message.envelope))
             case Shares() if not self._left:
+                await self._enforcer.begin_term(message.counters, full=message.full)
                 freed = self._enforcer.set_shares(message)
                 await _send(stream, SharesAck(message.round, freed))
 
@@ -202,9 +203,12 @@ class HubClient:
             await asyncio.sleep(protocol.REPORT_SECONDS)
             report = self._usage.take()
             try:
-                await _send(
-                    stream, msgspec.structs.replace(report, bursts=self._enforcer.bursts(report.demand))
+                told = msgspec.structs.replace(
+                    report,
+                    bursts=self._enforcer.bursts(report.demand),
+                    counters=self._enforcer.reaches_counters,
                 )
+                await _send(stream, told)
                 await stream.ping()
             except (OSError, aiohttp.ClientError):
                 self._usage.put_back(report)

@@ -18,6 +18,7 @@ from sendward import logs, names
 from sendward.clock import SystemClock
 from sendward.guard import exposure, settings
 from sendward.guard.contact import Contact
+from sendward.guard.counters import SharedCounters
 from sendward.guard.decide import State
 from sendward.guard.enforcer import Enforcer
 from sendward.guard.envoy import Proxy, ipv6_enabled
@@ -33,6 +34,7 @@ from sendward.guard.store import Mount, Store
 from sendward.guard.usage import Usage
 
 _TICK_SECONDS: Final = 1.0
+_CHECK_SECONDS: Final = 0.5  # of the shared counters: below the second between two reports
 _SECRETS_TICKS: Final = 5
 _SWEEP_TICKS: Final = 60  # forgotten counters, and memory kept on disk
 _SHARES_SECONDS: Final = 3.0  # after the start: a hub whose other guards hold everything has none to give
@@ -56,10 +58,14 @@ class Guard:
         self.proxy = Proxy(config)
         self.metrics = Metrics(config.namespace, lambda: self.state.limiter.used(time.monotonic_ns()))
         holding = Holding(config.path(names.PATH_RUN))
-        self.enforcer = Enforcer(self.state, self.store, self.proxy, self.metrics, self.contact, holding)
+        self.counters = SharedCounters(config.gateway_uid, config.path(names.PATH_COUNTERS))
+        self.enforcer = Enforcer(
+            self.state, self.store, self.proxy, self.metrics, self.contact, holding, self.counters
+        )
         self._started = time.monotonic()
         usage = Usage()
-        self.server = AuthServer(Judge(self.state, usage, self.metrics), config.path(names.PATH_GUARD_SOCKET))
+        judge = Judge(self.state, usage, self.metrics, self.counters)
+        self.server = AuthServer(judge, config.path(names.PATH_GUARD_SOCKET))
         self.hub = HubClient(config, self.enforcer, usage, self.contact)
         self._mount = Mount(config.path(names.PATH_DOCUMENT))
         self._offers: set[asyncio.Task[None]] = set()
@@ -73,6 +79,7 @@ class Guard:
         metrics.on_scrape(metrics.hub_connected, lambda: float(self.hub.connected))
         metrics.on_scrape(metrics.shares_unsynced, lambda: float(self.enforcer.shares is None))
         metrics.on_scrape(metrics.counters, lambda: float(len(state.limiter)))
+        metrics.on_scrape(metrics.counters_reachable, lambda: float(self.enforcer.reaches_counters))
         metrics.on_scrape(metrics.missing_shards, lambda: float(len(state.policy.missing)))
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -83,7 +90,8 @@ class Guard:
         await self.server.start()
         await self._start_metrics()
         await self._start_probes()
-        background = [asyncio.create_task(self.hub.run()), asyncio.create_task(self._tick())]
+        work = (self.hub.run(), self._tick(), self._check_counters())
+        background = [asyncio.create_task(each) for each in work]
         stopped = asyncio.create_task(stop.wait())
         try:
             # A background task that ends is a bug: better to restart than to serve half alive.
@@ -121,6 +129,12 @@ class Guard:
                 self.metrics.keep(self.state.policy.accounts())
                 await self.enforcer.persist_memory()
             await asyncio.sleep(_TICK_SECONDS)
+
+    async def _check_counters(self) -> None:
+        while True:
+            await self.counters.check()
+            await self.enforcer.begin_term(self.state.term)  # anew, if they were flushed
+            await asyncio.sleep(_CHECK_SECONDS)
 
     def _retry_secrets(self) -> None:
         try:
@@ -189,6 +203,7 @@ class Guard:
         for runner in self._runners:
             await runner.cleanup()
         await self.server.stop()
+        await self.counters.close()
         await self.proxy.admin.close()
         await self.enforcer.persist_memory()
         self.enforcer.close()

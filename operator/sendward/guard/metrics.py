@@ -117,6 +117,10 @@ class Metrics:
             "sendward_guard_shares_unsynced",
             "1 while this guard limits by a share that the hub never gave: limits may be exceeded.",
         )
+        self.counters_reachable = self._gauge(
+            "sendward_guard_counters_reachable",
+            "1 while the gateway has shared counters and they answer this guard; 0 otherwise.",
+        )
         self.counters = self._gauge("sendward_guard_limit_subjects", "Accounts and keys with a rate counter.")
         self.missing_shards = self._gauge(
             "sendward_guard_shards_missing", "Parts of the document that are not there."

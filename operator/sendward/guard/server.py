@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, Protocol, cast
 
 import httptools
 import structlog
 
 from sendward import names
-from sendward.guard.decide import Decision, Now, State, decide
+from sendward.guard.decide import Case, Decision, Now, State, conclude, examine
+from sendward.guard.limiter import Admission, Limits
 from sendward.guard.metrics import Metrics
 from sendward.guard.request import RawRequest, Source, source
 from sendward.guard.response import response
@@ -31,23 +33,55 @@ _JUDGED: Final = frozenset(name.encode() for name in names.HEADERS_JUDGED)
 log = structlog.get_logger(__name__)
 
 
+class Counters(Protocol):
+    """What all guards of the gateway count together."""
+
+    async def admit(
+        self, term: str, wanted: Sequence[tuple[str, Limits]], cost: int, *, audit: bool = False
+    ) -> Admission | None:
+        """Charge them; None when there is no answer in time."""
+
+
 class Judge:
     """Turns requests into answers, and counts them."""
 
-    def __init__(self, state: State, usage: Usage, metrics: Metrics) -> None:
+    def __init__(self, state: State, usage: Usage, metrics: Metrics, counters: Counters) -> None:
         self.state = state
         self._usage = usage
         self._metrics = metrics
+        self._counters = counters
 
-    def answer(self, raw: RawRequest, *, close: bool) -> bytes:
-        """The response to one request; never raises."""
+    def answer(self, raw: RawRequest, *, close: bool) -> bytes | Coroutine[Any, Any, bytes]:
+        """The response to one request, to be awaited if shared counters are asked; never raises."""
         started = time.perf_counter()
-        unix = int(time.time())
+        now = Now(int(time.time()), time.monotonic_ns())
+        state = self.state
         try:
-            decision = decide(self.state, raw, _source(raw), Now(unix, time.monotonic_ns()))
+            found = examine(state, raw, _source(raw), now)
+            if isinstance(found, Case):
+                if state.term and found.is_limited:
+                    return self._answer_later(found, raw, close, started)
+                admission = state.limiter.admit(
+                    now.monotonic_ns, found.wanted, found.cost, audit=found.audits
+                )
+                found = conclude(found, admission)
         except Exception as error:  # noqa: BLE001  whatever it is, the answer is no
-            log.error("decision failed", error=type(error).__name__)
-            decision = Decision(Verdict.DENY, Reason.InternalError)
+            found = _failed(error)
+        return self._finish(found, raw, close, started, now.unix)
+
+    async def _answer_later(self, case: Case, raw: RawRequest, close: bool, started: float) -> bytes:
+        state, term = self.state, self.state.term
+        try:
+            admission = None
+            if term.startswith(f"{state.place}."):
+                admission = await self._counters.admit(term, case.wanted, case.cost, audit=case.audits)
+            # Whoever has left the counters meanwhile has said so: by then others may use up the limit.
+            decision = conclude(case, admission if state.term == term else None)
+        except Exception as error:  # noqa: BLE001
+            decision = _failed(error)
+        return self._finish(decision, raw, close, started, case.now.unix)
+
+    def _finish(self, decision: Decision, raw: RawRequest, close: bool, started: float, unix: int) -> bytes:
         self._usage.record(decision, unix)
         self._metrics.record(decision, time.perf_counter() - started)
         return response(decision, raw, close=close)
@@ -57,6 +91,11 @@ class Judge:
         decision = Decision(Verdict.DENY, Reason.MalformedRequest)
         self._metrics.record(decision, 0.0)
         return response(decision, None, close=True)
+
+
+def _failed(error: Exception) -> Decision:
+    log.error("decision failed", error=type(error).__name__)
+    return Decision(Verdict.DENY, Reason.InternalError)
 
 
 def _source(raw: RawRequest) -> Source | None:
@@ -72,6 +111,7 @@ class AuthProtocol(asyncio.Protocol):
         self._connections = connections
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
+        self._last: asyncio.Task[None] | None = None  # the last answer that waits for shared counters
         self.on_message_begin()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -135,14 +175,38 @@ class AuthProtocol(asyncio.Protocol):
         raw = RawRequest(
             self._parser.get_method().decode("ascii"), self._target, self._headers, b"".join(self._body)
         )
-        transport.write(self._judge.answer(raw, close=close))
-        if close:
-            transport.close()
+        self._answer(self._judge.answer(raw, close=close), close=close)
 
     def _refuse(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(self._judge.malformed())
-            self._transport.close()
+            self._answer(self._judge.malformed(), close=True)
+
+    def _answer(self, answer: bytes | Coroutine[Any, Any, bytes], *, close: bool) -> None:
+        """In the order of the requests: at once, unless this answer or an earlier one is awaited."""
+        if isinstance(answer, bytes) and self._last is None:
+            self._write(answer, close=close)
+            return
+        if self._transport is not None:
+            self._transport.pause_reading()  # nobody may pile up requests meanwhile
+        self._last = asyncio.create_task(self._in_turn(self._last, answer, close=close))
+
+    async def _in_turn(
+        self, previous: asyncio.Task[None] | None, answer: bytes | Coroutine[Any, Any, bytes], *, close: bool
+    ) -> None:
+        data = answer if isinstance(answer, bytes) else await answer
+        if previous is not None:
+            await previous
+        self._write(data, close=close)
+        if self._last is asyncio.current_task():
+            self._last = None
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def _write(self, data: bytes, *, close: bool) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+            if close:
+                self._transport.close()
 
     def close(self) -> None:
         """End the connection, after what was written is sent."""

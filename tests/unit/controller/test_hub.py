@@ -2,105 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import ssl
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 
 import aiohttp
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sendward import document
-from sendward.apply.certificates import new_authority, new_leaf
-from sendward.clock import SystemClock
 from sendward.controller import hub_session
-from sendward.controller.hub import Hub
-from sendward.document import Envelope, Shard
+from sendward.document import Envelope
 from sendward.graph.facts import Pod
-from sendward.protocol import PPM, Ack, Have, Leave, Nack, Portions, Report, Shares, SharesAck
-from tests.fakes.guard import FakeGuard, FakeTokens, FakeView, jwt
-
-GATEWAY = "uid-tenant-gw"
-KEY = Ed25519PrivateKey.generate()
-SERVER_NAME = "sendward-hub.sendward-system.svc"
-AUTHORITY = new_authority(datetime.now(UTC))
-TRUST = ssl.create_default_context(cadata=AUTHORITY.certificate_pem.decode())
-
-
-def envelope(part: str, revision: int, epoch: int = 3, gateway: str = GATEWAY, text: str = "") -> Envelope:
-    payload = document.compress(Shard([document.Account(f"account-{revision}", text)]))
-    return document.seal(KEY, gateway, part, epoch, revision, payload)
-
-
-def have(sealed: Envelope) -> dict[str, Have]:
-    return {sealed.part: Have(sealed.epoch, sealed.revision, sealed.digest)}
-
-
-@dataclass
-class World:
-    view: FakeView = field(default_factory=FakeView)
-    tokens: FakeTokens = field(default_factory=FakeTokens)
-    serving: bool = True
-    epoch: int = 3
-    changes: list[str] = field(default_factory=list)
-    epochs: list[int] = field(default_factory=list)
-    ahead: list[tuple[str, str, tuple[int, int]]] = field(default_factory=list)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        self.hub = Hub(
-            self.tokens,
-            self.view,
-            SystemClock(),
-            is_serving=lambda: self.serving,
-            epoch=lambda: self.epoch,
-            on_change=self._on_change,
-            on_epoch=self.epochs.append,
-            on_ahead=lambda *what: self.ahead.append(what),
-        )
-
-    def _on_change(self, gateway_uid: str, part: str) -> None:
-        self.changes.append(gateway_uid)
-        self.changed.set()
-
-    def token(self, pod: Pod, *, seconds: float = 600, audience: str = "sendward", bound: bool = True) -> str:
-        return self.tokens.issue(pod, time.time() + seconds, audience=audience, bound=bound)
-
-    def guard(self, pod: Pod) -> FakeGuard:
-        return FakeGuard(self.hub.port, self.token(pod), TRUST)
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Waits for a change after which the condition holds."""
-        async with asyncio.timeout(10):
-            while not condition():
-                self.changed.clear()
-                await self.changed.wait()
-
-    def has(self, pod: Pod, part: str) -> tuple[int, int] | None:
-        guard = self.hub.guards(GATEWAY).get(pod.uid)
-        state = guard.parts.get(part) if guard else None
-        return (state.epoch, state.revision) if state else None
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    leaf = new_leaf(AUTHORITY, (SERVER_NAME,), datetime.now(UTC))
-    file = tmp_path_factory.mktemp("tls") / "hub.pem"
-    file.write_bytes(leaf.key_pem + leaf.certificate_pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file)
-    return context
-
-
-@pytest.fixture
-async def world(tls: ssl.SSLContext) -> AsyncIterator[World]:
-    made = World()
-    await made.hub.start(tls, "127.0.0.1", 0)
-    yield made
-    await made.hub.stop()
+from sendward.protocol import Ack, Have, Nack, Report
+from tests.fakes.guard import FakeGuard, jwt
+from tests.unit.controller.hub_world import GATEWAY, TRUST, World, envelope, have
 
 
 async def refusal(world: World, token: str) -> int:
@@ -473,66 +386,3 @@ async def test_last_use_is_kept_by_gateway_and_counted_by_our_own_clock(world: W
 
 
 # --- shares -------------------------------------------------------------------------------------
-
-
-async def test_shares_move_only_after_the_decrease_is_acknowledged(world: World) -> None:
-    world.hub.publish(GATEWAY, {"0": envelope("0", 1)})
-    one, two = world.view.add("one"), world.view.add("two")
-    async with world.guard(one) as first:
-        await first.hello()
-        assert (await first.take_shares()).default == PPM
-        async with world.guard(two) as second:
-            await second.hello()
-            decrease = await first.next(Shares)
-            assert decrease.default == PPM // 2
-            assert second.messages == []
-            await first.send(SharesAck(decrease.round))
-            assert (await second.take_shares()).default == PPM // 2
-
-
-async def test_the_share_of_a_guard_whose_pod_is_gone_goes_to_the_others(world: World) -> None:
-    world.hub.publish(GATEWAY, {"0": envelope("0", 1)})
-    one, two = world.view.add("one"), world.view.add("two")
-    async with world.guard(one) as first:
-        await first.hello()
-        await first.take_shares()
-        async with world.guard(two) as second:
-            await second.hello()
-            await first.take_shares()
-            await second.take_shares()
-        await world.until(lambda: not world.hub.guards(GATEWAY)[two.uid].connected)
-        world.view.remove(two)
-        assert (await first.take_shares()).default == PPM
-
-
-async def test_a_guard_that_ends_in_order_leaves_its_share_and_its_tokens_to_the_others(world: World) -> None:
-    world.hub.publish(GATEWAY, {"0": envelope("0", 1)})
-    one, two = world.view.add("one"), world.view.add("two")
-    async with world.guard(one) as first, world.guard(two) as second:
-        await first.hello()
-        await first.take_shares()
-        await second.hello()
-        await first.take_shares()
-        await second.take_shares()
-        await second.send(Leave(Portions(PPM // 2, {"account": 7})))
-        left = await first.take_shares()
-        assert (left.default, left.filled) == (PPM, Portions(PPM // 2, {"account": 7}))
-
-
-async def test_a_new_leader_waits_for_guards_that_may_hold_shares(world: World) -> None:
-    one, two = world.view.add("one"), world.view.add("two")
-    held = Shares(5, PPM // 2, {"account": PPM // 4})
-    world.view.opened = False
-    async with world.guard(one) as first, world.guard(two) as second:
-        await first.hello(shares=held)
-        await world.until(lambda: one.uid in world.hub.guards(GATEWAY))
-        world.view.opened = True  # the document was loaded
-        world.hub.publish(GATEWAY, {"0": envelope("0", 1)})
-        await second.hello(shares=Shares(6, PPM // 2, {"account": PPM // 2}))
-        given = await first.take_shares()
-        assert (given.default, given.subjects) == (PPM // 2, {})
-        assert given.round > 5
-        await second.send(Report({"account": 90}, {}))
-        assert (await first.take_shares()).subjects["account"] <= PPM // 10
-        while (await second.take_shares()).subjects.get("account", 0) < 0.9 * PPM:
-            pass

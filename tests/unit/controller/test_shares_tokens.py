@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sendward.controller.shares import Table
+from sendward.controller.share_tables import Table
 from sendward.protocol import PPM, Portions, Shares
 from tests.fakes.cluster import Cluster, Guard
 

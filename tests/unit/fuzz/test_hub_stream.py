@@ -7,7 +7,8 @@ from contextlib import suppress
 import pytest
 from aiohttp import ClientError
 
-from tests.unit.controller.test_hub import GATEWAY, World, envelope, tls, world
+from tests.unit.controller.conftest import tls, world
+from tests.unit.controller.hub_world import GATEWAY, World, envelope
 
 __all__ = ["tls", "world"]  # fixtures
 

@@ -204,7 +204,6 @@ def test_the_order_is_that_of_the_design() -> None:
         "check_operation",
         "check_message",
         "check_sender_id",
-        "check_limits",
     ]
 
 

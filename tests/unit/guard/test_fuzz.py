@@ -15,6 +15,7 @@ from sendward.guard.policy import Policy, gateway_view
 from sendward.guard.server import AuthProtocol, Judge
 from sendward.guard.usage import Usage
 from sendward.verdict import Reason
+from tests.fakes.counters import FakeCounters
 from tests.guard import builders
 
 BODY = json.dumps({"to": "+447700900123", "from": "ACME", "text": "hello"}).encode()
@@ -46,7 +47,7 @@ def answers(raw: bytes) -> bytes:
     policy = Policy()
     policy.set_gateway(gateway_view(builders.gateway()))
     policy.set_shard(0, builders.shard(builders.account("acme", builders.key("one"))))
-    judge = Judge(State(policy, Limiter()), Usage(), Metrics("sms"))
+    judge = Judge(State(policy, Limiter()), Usage(), Metrics("sms"), FakeCounters())
     wire, protocol = Wire(), AuthProtocol(judge, set())
     protocol.connection_made(wire)
     protocol.data_received(raw)

@@ -19,14 +19,17 @@ from sendward.guard.policy import Policy, gateway_view
 from sendward.guard.server import MAX_BODY_BYTES, MAX_HEAD_BYTES, AuthServer, Judge
 from sendward.guard.usage import Usage
 from sendward.protocol import PPM, Portions
+from tests.fakes.counters import FakeCounters
 from tests.guard import builders
 
 ONE = builders.credential("one")
 
 
 class Client:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, parts: Parts) -> None:
-        self.reader, self.writer, self.parts = reader, writer, parts
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, parts: Parts, path: Path
+    ) -> None:
+        self.reader, self.writer, self.parts, self.path = reader, writer, parts, path
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -49,6 +52,7 @@ class Parts:
         self.state = decide.State(policy, limiter)
         self.usage = Usage()
         self.metrics = Metrics("sms")
+        self.counters = FakeCounters()
 
 
 @pytest.fixture
@@ -57,14 +61,14 @@ async def client() -> AsyncIterator[Client]:
         path = Path(directory, "guard.sock")
         await asyncio.to_thread(path.touch)  # left by a predecessor
         parts = Parts()
-        server = AuthServer(Judge(parts.state, parts.usage, parts.metrics), path)
+        server = AuthServer(Judge(parts.state, parts.usage, parts.metrics, parts.counters), path)
         assert not server.listening
         await server.start()
         assert server.listening
         assert stat.S_IMODE((await asyncio.to_thread(path.stat)).st_mode) == 0o600
         reader, writer = await asyncio.open_unix_connection(path)
         async with asyncio.timeout(10):
-            yield Client(reader, writer, parts)
+            yield Client(reader, writer, parts, path)
         writer.close()
         await server.stop()
 

@@ -1,0 +1,170 @@
+"""Counters that all guards share, in simulated time: no window has more than the limit whatever fails, all
+of it can be used, and without them the guards go on by shares."""
+
+from __future__ import annotations
+
+import pytest
+
+from sendward.document import Limit
+from tests.fakes.fleet import SECOND, Fleet
+from tests.unit.controller.test_shares_in_time import LIMITS, STEPS, Life
+
+LIVES = 12
+FAST = Limit(messages=10, period=1, burst=10)
+
+
+class SharedLife(Life):
+    """As a life without them; and the counters fail, for one pod or all, are flushed, move and go."""
+
+    def __init__(self, limit: Limit, seed: int) -> None:
+        super().__init__(limit, seed)
+        self.fleet.declare("a")
+        self.by_counters = self.by_shares = 0
+
+    def step(self) -> None:
+        self.random.choice((super().step, super().step, self.harm))()
+        self.by_counters += any(pod.term for pod in self.fleet.pods.values())
+        self.by_shares += any(pod.held and pod.held.default for pod in self.fleet.pods.values())
+
+    def harm(self) -> None:
+        self.random.choice((self.lose, self.find, self.find, self.flush, self.declare))()
+
+    def lose(self) -> None:
+        for pod in self.fleet.pods.values():
+            pod.counters = pod.counters and self.random.random() < 0.5
+
+    def find(self) -> None:
+        for pod in self.fleet.pods.values():
+            pod.counters = True
+
+    def flush(self) -> None:
+        self.fleet.counters[self.fleet.place].forget()
+
+    def declare(self) -> None:
+        self.fleet.declare(self.random.choice(("", "a", "a", "b")))
+
+
+@pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: f"{limit.messages}-per-{limit.period}s")
+def test_no_window_has_more_than_the_limit_whatever_happens(limit: Limit) -> None:
+    by_counters = by_shares = 0
+    for seed in range(LIVES):
+        life = SharedLife(limit, seed)
+        for number in range(STEPS):
+            life.step()
+            if life.fleet.guesses:  # the exception, while none are declared
+                break
+            assert life.fleet.closest >= 0, (seed, number)
+            assert life.fleet.tokens() <= life.fleet.exact.left(life.fleet.now), (seed, number)
+        by_counters += life.by_counters
+        by_shares += life.by_shares
+    assert min(by_counters, by_shares) > LIVES
+
+
+def _fleet(pods: int, limit: Limit = FAST, *, place: str = "a") -> Fleet:
+    fleet = Fleet(limit, place=place)
+    for number in range(pods):
+        fleet.join(f"pod-{number}")
+    fleet.run(3 * SECOND)
+    return fleet
+
+
+@pytest.mark.parametrize("pods", [1, 2, 5])
+def test_all_of_the_limit_can_be_used_at_any_pod_at_once(pods: int) -> None:
+    """Nobody had used anything: the counters begin full, and one pod alone may use them up."""
+    fleet = _fleet(pods)
+    assert all(pod.term for pod in fleet.pods.values())
+    assert sum(fleet.send("pod-0") for _ in range(20)) == 10
+    for step in range(600):
+        fleet.run(fleet.now + SECOND // 10)
+        for _ in range(3):
+            fleet.send(f"pod-{step // 7 % pods}")
+    assert fleet.utilisation == 1.0
+    assert fleet.closest >= 0
+
+
+def test_without_the_counters_the_guards_go_on_by_shares_and_come_back() -> None:
+    fleet = _fleet(3)
+    for pod in fleet.pods.values():
+        pod.counters = False
+    assert not fleet.send("pod-0")
+    fleet.run(fleet.now + 3 * SECOND)
+    assert not any(pod.term for pod in fleet.pods.values())
+    assert fleet.send("pod-0")
+    for pod in fleet.pods.values():
+        pod.counters = True
+    fleet.run(fleet.now + 3 * SECOND)
+    assert len({pod.term for pod in fleet.pods.values()}) == 1
+    assert all(pod.term.startswith("a.") for pod in fleet.pods.values())
+    assert fleet.closest >= 0
+
+
+def test_one_guard_that_does_not_reach_them_takes_all_to_shares() -> None:
+    fleet = _fleet(3)
+    fleet.pods["pod-1"].counters = False
+    fleet.run(fleet.now + 3 * SECOND)
+    assert not any(pod.term for pod in fleet.pods.values())
+    fleet.leave("pod-1")
+    fleet.run(fleet.now + 3 * SECOND)
+    assert all(pod.term for pod in fleet.pods.values())
+
+
+def test_while_a_guard_that_is_cut_off_may_use_the_counters_nobody_is_given_a_share() -> None:
+    fleet = _fleet(3)
+    fleet.cut("pod-1")
+    for name in ("pod-0", "pod-2"):
+        fleet.pods[name].counters = False
+    fleet.run(fleet.now + 5 * SECOND)
+    assert not fleet.send("pod-0")
+    assert fleet.send("pod-1")
+    fleet.leave("pod-1", in_order=False)
+    fleet.run(fleet.now + 5 * SECOND)
+    assert fleet.send("pod-0")
+
+
+def test_a_new_leader_and_a_killed_guard_keep_the_term() -> None:
+    fleet = _fleet(3)
+    before = {pod.term for pod in fleet.pods.values()}
+    fleet.take_over()
+    fleet.run(fleet.now + 3 * SECOND)
+    fleet.restart("pod-0")
+    fleet.run(fleet.now + 3 * SECOND)
+    assert {pod.term for pod in fleet.pods.values()} == before
+    assert len(before) == 1
+
+
+def test_another_place_is_another_term_after_all_left_the_first() -> None:
+    fleet = _fleet(2)
+    for _ in range(10):
+        fleet.send("pod-0")
+    fleet.declare("b")
+    assert not fleet.send("pod-0")  # its document names another place than its term
+    fleet.run(fleet.now + 3 * SECOND)
+    assert all(pod.term.startswith("b.") for pod in fleet.pods.values())
+    fleet.declare("")
+    fleet.run(fleet.now + 3 * SECOND)
+    assert not any(pod.term for pod in fleet.pods.values())
+    assert fleet.send("pod-0")
+    assert fleet.closest >= 0
+
+
+def test_a_flush_only_takes_away() -> None:
+    fleet = _fleet(2)
+    assert sum(fleet.send("pod-0") for _ in range(5)) == 5
+    fleet.counters["a"].forget()
+    assert not fleet.send("pod-1")
+    fleet.run(fleet.now + SECOND)
+    assert sum(fleet.send("pod-1") for _ in range(20)) == 10
+    assert fleet.closest >= 0
+
+
+def test_a_guard_that_claims_a_term_of_its_own_stops_nobody_for_long() -> None:
+    """Two terms at once: all leave theirs, and come together in one."""
+    fleet = _fleet(3)
+    pod = fleet.pods["pod-2"]
+    assert pod.held is not None
+    pod.held = type(pod.held)(pod.held.round, 0, counters="a.mine")
+    fleet.restart("pod-2")
+    fleet.run(fleet.now + 5 * SECOND)
+    assert len({pod.term for pod in fleet.pods.values()}) == 1
+    assert fleet.send("pod-0")
+    assert fleet.closest >= 0
