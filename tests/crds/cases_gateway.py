@@ -293,15 +293,27 @@ GATEWAY_RULES = (
             ("port", (1, 6380, 65535), (0, 65536, -1, "6379")),
             ("tls", (True, False), ("yes", 1)),
             ("podLabels", ({f"l{n}": "" for n in range(8)},), ({}, {f"l{n}": "" for n in range(9)})),
-            (
-                "podLabels",
-                ({"app.kubernetes.io/name": "redis"}, {f"{'.'.join('a' * 127)}/{'b' * 63}": "c" * 63}),
-                (
-                    *({key: "x"} for key in BAD_LABELS),
-                    *({"app": value} for value in ("a b", "-a", "c" * 64, 1)),
-                ),
-            ),
         )
+    ),
+    Rule(
+        GATEWAY,
+        "keys and values of podLabels of Redis",
+        tuple(
+            {**_REDIS, "limits.redis.podLabels": labels}
+            for labels in (
+                {"app.kubernetes.io/name": "redis"},
+                {f"{'.'.join('a' * 127)}/{'b' * 63}": "c" * 63, "A_1": "A._-0"},
+                {"app": ""},
+            )
+        ),
+        tuple(
+            {**_REDIS, "limits.redis.podLabels": labels}
+            for labels in (
+                *({key: "x"} for key in BAD_LABELS),
+                *({"app": value} for value in ("a b", "-a", "c" * 64, 1)),
+            )
+        ),
+        "spec.limits.redis.podLabels",
     ),
     Rule(
         GATEWAY,

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from sendward.compile.networkpolicy import network_policy
 from sendward.resources.base import Invalid, Resource
+from sendward.resources.messaging_gateway import MessagingGatewaySpec
 from sendward.resources.parse import parse
 from tests.crds.api import Judge
 from tests.crds.cases import BAD_NAMES, GOOD_NAMES, MINIMAL, Rule, an_object, changed
@@ -54,6 +56,22 @@ def test_the_api_server_rejects(rule: Rule, judge: Judge) -> None:
             cause.get("field", "").startswith(rule.path) and rule.says in cause["message"]
             for cause in body["details"]["causes"]
         ), (changes, body["message"])
+
+
+@pytest.mark.lab
+def test_pod_labels_that_are_accepted_make_a_network_policy_that_is(judge: Judge) -> None:
+    """Else its writing would fail for ever, and no status of the gateway's own would say why."""
+    path = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies?dryRun=All&fieldValidation=Strict"
+    [rule] = [rule for rule in GATEWAY_RULES if rule.name == "keys and values of podLabels of Redis"]
+    for changes in rule.good:
+        found = parse(changed(rule.kind, changes))
+        assert isinstance(found, Resource)
+        assert isinstance(found.spec, MessagingGatewaySpec)
+        policy, _ = network_policy(
+            name="sms", namespace="default", uid="u-1", spec=found.spec, account_cidrs=[None]
+        )
+        status, body = judge.call("POST", path, policy)
+        assert status in {200, 201}, (changes, body)
 
 
 @pytest.mark.lab

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sendward.names import API_VERSION
 from sendward.resources.base import Invalid, Resource
 from sendward.resources.kinds import BY_NAME, KINDS
-from sendward.resources.messaging_gateway import MessagingGatewaySpec
+from sendward.resources.messaging_gateway import MessagingGatewaySpec, RedisSpec
 from sendward.resources.parse import MAX_ERRORS, parse, parse_status
 from sendward.resources.status import APIKeyStatus, Status
 
@@ -248,3 +248,16 @@ def test_status_of_a_newer_operator_is_read_back() -> None:
 @pytest.mark.parametrize("status", [None, [], "x", {"observedGeneration": "x"}, {"conditions": [{}]}])
 def test_an_unreadable_status_is_empty(status: object) -> None:
     assert parse_status("MessagingGateway", {"status": status}).observed_generation == -1
+
+
+def test_limits_are_parsed_with_their_defaults() -> None:
+    def redis(**fields: Any) -> RedisSpec | None:
+        found = parse(_gateway(limits={"redis": fields} if fields else {}))
+        assert isinstance(found, Resource)
+        assert isinstance(found.spec, MessagingGatewaySpec)
+        return found.spec.limits.redis
+
+    assert redis() is None
+    assert redis(host="redis") == RedisSpec(host="redis", port=6379, tls=False, pod_labels=None)
+    found = redis(host="2001:db8::7", port=6380, tls=True, podLabels={"app": "redis"})
+    assert found == RedisSpec(host="2001:db8::7", port=6380, tls=True, pod_labels={"app": "redis"})
