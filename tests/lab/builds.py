@@ -1,8 +1,8 @@
-"""Builds the lab's servers from their Go modules into a cache outside the tree.
+"""Builds the lab's servers, from Go modules or Debian packages, into a cache outside the tree.
 
 A binary's folder is named by the hash of all that decides it (module files, sources, flags), so a second
 run builds nothing and a changed version never meets an old binary. `ensure` builds outside the lab's
-namespaces, where the Go module proxy is reachable; `require` only looks, and is what runs inside.
+namespaces, where modules and packages are reachable; `require` only looks, and is what runs inside.
 """
 
 import argparse
@@ -21,9 +21,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab.debian import PACKAGES, Package
 from tests.lab.prerequisites import LabError, check_build_tools
 
 MODULES = Path(__file__).parent / "build"
+_ROOT = Path(__file__).parents[2]
 KUBERNETES_VERSION = "v1.34.4"
 
 _VERSION_PACKAGE = "k8s.io/component-base/version"
@@ -35,7 +37,7 @@ _KUBERNETES_LDFLAGS = (
 
 @dataclass(frozen=True)
 class Build:
-    """One binary: which package of which module folder, with which flags."""
+    """One binary of Go: which package of which module folder, with which flags."""
 
     name: str
     module: str
@@ -61,9 +63,14 @@ class Build:
             digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
         return digest.hexdigest()[:16]
 
-    def path(self, cache: Path | None = None) -> Path:
-        """Where the binary stands once it is built."""
-        return (cache or cache_dir()) / f"{self.name}-{self.key()}" / self.name
+    def check(self) -> None:
+        """Raise LabError unless it can be built here."""
+        check_build_tools()
+
+    def command(self, output: Path) -> list[str]:
+        """What puts the binary into the folder `output`."""
+        folder = str(MODULES / self.module)
+        return ["go", "build", "-C", folder, "-v", *self.flags, "-o", str(output / self.name), self.package]
 
 
 BUILDS: tuple[Build, ...] = (
@@ -91,7 +98,8 @@ BUILDS: tuple[Build, ...] = (
 )
 """Literal list; the order is the order of building (the Kubernetes ones share Go's build cache)."""
 
-ALL = tuple(build.name for build in BUILDS)
+_ALL: tuple[Build | Package, ...] = (*BUILDS, *PACKAGES)
+ALL = tuple(build.name for build in _ALL)
 
 
 def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
@@ -102,17 +110,22 @@ def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(home) / "sendward" / "lab"
 
 
-def named(names: tuple[str, ...]) -> tuple[Build, ...]:
-    """The builds of these names, each once, in the order of `BUILDS`; all of them for no name."""
+def path_of(build: Build | Package) -> Path:
+    """Where the binary stands once it is there."""
+    return cache_dir() / f"{build.name}-{build.key()}" / build.name
+
+
+def named(names: tuple[str, ...]) -> tuple[Build | Package, ...]:
+    """The builds of these names, each once, in the order of `ALL`; all of them for no name."""
     if unknown := set(names) - set(ALL):
         raise LabError(f"The lab cannot build {', '.join(sorted(unknown))}; it knows {', '.join(ALL)}.")
-    return tuple(build for build in BUILDS if not names or build.name in names)
+    return tuple(build for build in _ALL if not names or build.name in names)
 
 
 def require(name: str) -> Path:
     """The built binary; raises LabError with the command to run if it is missing."""
     (build,) = named((name,))
-    path = build.path()
+    path = path_of(build)
     if not path.exists():
         raise LabError(f"{name} is not built yet: run `python -m tests.lab.builds {name}` outside the lab.")
     return path
@@ -124,28 +137,29 @@ def ensure(*names: str) -> dict[str, Path]:
     Raises LabError if a tool is missing or a build fails.
     """
     wanted = named(names)
-    if any(not build.path().exists() for build in wanted):
-        check_build_tools()
+    for build in wanted:
+        if not path_of(build).exists():
+            build.check()
     for number, build in enumerate(wanted, start=1):
-        if not build.path().exists():
+        if not path_of(build).exists():
             with _locked(cache_dir() / f"{build.name}.lock"):
-                if not build.path().exists():
+                if not path_of(build).exists():
                     _build(build, f"[{number}/{len(wanted)}]")
-    return {build.name: build.path() for build in wanted}
+    return {build.name: path_of(build) for build in wanted}
 
 
-def _build(build: Build, position: str) -> None:
+def _build(build: Build | Package, position: str) -> None:
     """Build into a temporary folder beside the final one and rename it: whole or absent."""
-    final = build.path().parent
+    final = path_of(build).parent
     with tempfile.TemporaryDirectory(dir=final.parent, prefix=f".{build.name}-") as scratch:
         output = Path(scratch) / "out"
         output.mkdir()
-        command = ["go", "build", "-v", *build.flags, "-o", str(output / build.name), build.package]
+        command = build.command(output)
         # GOFLAGS and GOWORK of the caller would change what is built.
         environ = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
         process = subprocess.Popen(
             command,
-            cwd=MODULES / build.module,
+            cwd=_ROOT,
             env=environ,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -159,12 +173,13 @@ def _build(build: Build, position: str) -> None:
                 process.wait()
         if process.returncode != 0:
             tail = "\n  ".join(lines[-15:])
-            raise LabError(f"Building {build.name} failed (go build exited {process.returncode}):\n  {tail}")
+            tool = Path(command[0]).name
+            raise LabError(f"Building {build.name} failed ({tool} exited {process.returncode}):\n  {tail}")
         output.rename(final)
 
 
-def _follow(process: "subprocess.Popen[str]", build: Build, position: str) -> list[str]:
-    """Show progress until the build ends; returns what it printed (`-v`: one line for each package)."""
+def _follow(process: "subprocess.Popen[str]", build: Build | Package, position: str) -> list[str]:
+    """Show progress until the build ends; returns what it printed (one line for each step or package)."""
     assert process.stderr is not None
     lines: list[str] = []
     stderr = process.stderr
@@ -179,7 +194,7 @@ def _follow(process: "subprocess.Popen[str]", build: Build, position: str) -> li
         reader.join(interval)
         if not reader.is_alive():
             break
-        line = f"{position} {build.name}: {_duration(time.monotonic() - started)}, {len(lines)} packages done"
+        line = f"{position} {build.name}: {_duration(time.monotonic() - started)}, {len(lines)} steps done"
         print(f"\r\033[K{line}" if tty else line, end="" if tty else "\n", file=sys.stderr, flush=True)
     process.wait()
     result = "built" if process.returncode == 0 else "failed"

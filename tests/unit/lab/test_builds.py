@@ -69,9 +69,9 @@ def test_ensure_does_nothing_for_what_is_built(
 ) -> None:
     monkeypatch.setenv("SENDWARD_LAB_CACHE", str(tmp_path))
     monkeypatch.setenv("PATH", "")  # not even Go is needed then
-    ETCD.path().parent.mkdir()
-    ETCD.path().touch()
-    assert builds.ensure("etcd") == {"etcd": ETCD.path()}
+    builds.path_of(ETCD).parent.mkdir()
+    builds.path_of(ETCD).touch()
+    assert builds.ensure("etcd") == {"etcd": builds.path_of(ETCD)}
     assert capsys.readouterr() == ("", "")
 
 
@@ -93,9 +93,9 @@ def test_a_failed_build_leaves_nothing_and_says_why(
     )
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake.parent}:/usr/bin:/bin")
-    with pytest.raises(LabError, match=r"Building etcd failed \(go build exited 1\):\n  no space"):
+    with pytest.raises(LabError, match=r"Building etcd failed \(go exited 1\):\n  no space"):
         builds.ensure("etcd")
-    assert not ETCD.path().exists()
+    assert not builds.path_of(ETCD).exists()
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["etcd.lock"]
     assert "[1/1] building etcd (usually 2 min 00 s on 2 cores)" in capsys.readouterr().err
 

@@ -1,0 +1,465 @@
+"""The guard's client of the shared counters on a real Redis, and what happens when that fails."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from sendward import document
+from sendward.document import Limit
+from sendward.guard.counters import SharedCounters
+from sendward.guard.limiter import ADMITTED, Admission, Limits
+from tests.guard.conftest import PORT
+from tests.lab.pki import CertificateAuthority
+from tests.lab.redis_server import RedisServer
+
+pytestmark = pytest.mark.lab
+
+GATEWAY = "5c8d3c0a-0000-4000-8000-000000000001"
+TERM = "place.1"
+SLOW = [Limit(messages=1, period=86400, burst=100)]
+HERE = document.Redis("127.0.0.1", PORT)
+ENOUGH = 10.0  # seconds; a bound for what takes milliseconds
+
+
+class MovedClock:
+    """The machine's, ahead by what a test says."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+class Guard:
+    """One guard's counters, and its clock."""
+
+    def __init__(self, credentials: Path) -> None:
+        self.clock = MovedClock()
+        self.counters = SharedCounters(GATEWAY, credentials, self.clock)
+        self.counters.use(HERE)
+
+    async def connect(self) -> None:
+        """As after the pause that follows a failure."""
+        self.clock.ahead += 5
+        await self.counters.check()
+
+    async def reached(self) -> None:
+        async def attempt() -> bool:
+            await self.connect()
+            return self.counters.reachable
+
+        await until(attempt)
+
+    async def take(
+        self, cost: int, uid: str = "a", limits: Limits = SLOW, term: str = TERM
+    ) -> Admission | None:
+        return await self.counters.admit(term, [(uid, limits)], cost)
+
+    async def left(self, uid: str = "a", term: str = TERM) -> int:
+        """Messages left of SLOW, by taking them all."""
+        taken, step = 0, 64
+        while step:
+            while True:
+                answer = await self.take(step, uid, term=term)
+                assert answer is not None
+                if answer.refused is not None:
+                    break
+                taken += step
+            step //= 2
+        return taken
+
+
+async def until(attempt: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(ENOUGH):
+        while not await attempt():  # noqa: ASYNC110  another process
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def guard(redis: RedisServer, tmp_path: Path) -> AsyncIterator[Guard]:
+    made = Guard(tmp_path)
+    await made.counters.check()
+    assert made.counters.reachable
+    yield made
+    await made.counters.close()
+
+
+@pytest.fixture
+async def other(guard: Guard, tmp_path: Path) -> AsyncIterator[Guard]:
+    """A second guard of the same gateway."""
+    made = Guard(tmp_path)
+    await made.counters.check()
+    yield made
+    await made.counters.close()
+
+
+async def test_nothing_is_asked_before_the_first_check(redis: RedisServer, tmp_path: Path) -> None:
+    counters = SharedCounters(GATEWAY, tmp_path)
+    counters.use(HERE)
+    assert not counters.reachable
+    assert await counters.admit(TERM, [("a", SLOW)], 1) is None
+    await counters.close()
+
+
+async def test_a_term_begins_empty_and_fills_at_the_rate(guard: Guard) -> None:
+    second = [Limit(messages=1, period=1, burst=1)]
+    assert await guard.take(1, limits=second) == Admission(refused=0, retry_after=1)
+
+    async def admitted() -> bool:
+        return await guard.take(1, limits=second) == ADMITTED
+
+    await until(admitted)
+
+
+async def test_a_term_is_filled_once_and_not_again_after_a_flush(
+    guard: Guard, other: Guard, redis: RedisServer
+) -> None:
+    await guard.counters.fill(TERM)
+    assert await guard.take(60) == ADMITTED
+    await other.counters.fill(TERM)
+    assert await other.left() == 40
+    assert await guard.left("b") == 100
+    redis.command("FLUSHALL")
+    await guard.counters.fill(TERM)
+    assert [await guard.left(), await guard.left("b"), await other.left("c")] == [0, 0, 0]
+
+
+async def test_all_guards_count_together(guard: Guard, other: Guard) -> None:
+    await guard.counters.fill(TERM)
+    assert await guard.take(30) == ADMITTED
+    assert await other.take(30) == ADMITTED
+    assert await guard.left() == 40
+    assert (await other.take(1)) == Admission(refused=0, retry_after=86400)
+
+
+async def test_guards_at_once_never_pass_more_than_burst_and_rate(
+    guard: Guard, other: Guard, redis: RedisServer
+) -> None:
+    limits = [Limit(messages=200, period=1, burst=50)]
+    await guard.counters.fill(TERM)
+    passed = 0
+
+    async def send(by: Guard) -> None:
+        nonlocal passed
+        for _ in range(40):
+            answer = await by.take(1, limits=limits)
+            assert answer is not None
+            passed += answer.refused is None
+
+    began = redis_time(redis)
+    await asyncio.gather(*(send(by) for by in (guard, other) for _ in range(10)))
+    window = redis_time(redis) - began
+    assert 50 <= passed <= 50 + 200 * window / 1_000_000
+    assert passed < 800
+
+
+def redis_time(redis: RedisServer) -> int:
+    """µs by the clock of Redis."""
+    reply = redis.command("EVAL", "local t = redis.call('TIME'); return t[1] .. ' ' .. t[2]", "0")
+    seconds, micros = reply.split()
+    return int(seconds) * 1_000_000 + int(micros)
+
+
+async def test_counted_are_exactly_the_admitted(guard: Guard, other: Guard) -> None:
+    await guard.counters.fill(TERM)
+    answers = await asyncio.gather(*(by.take(1) for by in (guard, other) for _ in range(80)))
+    assert sum(answer == ADMITTED for answer in answers) == 100
+
+
+async def test_a_killed_redis_is_answered_none_at_once_and_taken_again(
+    guard: Guard, redis: RedisServer
+) -> None:
+    await guard.counters.fill(TERM)
+    redis.kill()
+    assert await guard.take(1) is None
+    assert not guard.counters.reachable
+    redis.start()
+    assert await guard.take(1) is None
+    await guard.counters.check()
+    assert not guard.counters.reachable, "taken again before the pause was over"
+    await guard.reached()
+    assert await guard.left() == 0, "an empty Redis gives nothing"
+
+
+async def test_a_paused_redis_is_given_up_and_taken_again(guard: Guard, redis: RedisServer) -> None:
+    await guard.counters.fill(TERM)
+    redis.pause()
+    assert await guard.take(1) is None
+    assert not guard.counters.reachable
+    await guard.connect()
+    assert not guard.counters.reachable
+    redis.resume()
+    await guard.reached()
+    assert await guard.left() in {99, 100}  # it may have been counted
+
+
+async def test_requests_under_way_when_redis_pauses_are_all_answered(
+    guard: Guard, redis: RedisServer
+) -> None:
+    await guard.counters.fill(TERM)
+    redis.pause()
+    async with asyncio.timeout(ENOUGH):
+        assert set(await asyncio.gather(*(guard.take(1) for _ in range(200)))) == {None}
+
+
+async def test_a_restart_between_two_checks_gives_nothing(guard: Guard, redis: RedisServer) -> None:
+    await guard.counters.fill(TERM)
+    assert await guard.take(40) == ADMITTED
+    redis.kill()
+    redis.start()
+    assert await guard.take(1) is None, "another process than before"
+    await guard.reached()
+    assert await guard.left() == 0
+
+
+async def test_an_old_snapshot_gives_nothing_back(guard: Guard, redis: RedisServer) -> None:
+    await guard.counters.fill(TERM)
+    assert await guard.take(10) == ADMITTED
+    snapshot = redis.snapshot()
+    assert await guard.left() == 90
+    redis.restart_from(snapshot)
+    await guard.reached()
+    assert "place.1" in redis.command("GET", f"sendward:{{{GATEWAY}}}:term")
+    assert await guard.left() == 0
+    assert await guard.left("b") == 0
+
+
+async def test_another_term_begins_empty(guard: Guard) -> None:
+    await guard.counters.fill(TERM)
+    assert await guard.take(10) == ADMITTED
+    assert await guard.left(term="place.2") == 0
+    assert await guard.left() == 0, "nor does the earlier one come back"
+
+
+async def test_a_redis_that_may_evict_is_refused(guard: Guard, redis: RedisServer) -> None:
+    redis.command("CONFIG", "SET", "maxmemory", "50mb")
+    redis.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    with capture_logs() as logs:
+        await guard.counters.check()
+        await guard.connect()
+    assert not guard.counters.reachable
+    assert [entry["why"] for entry in logs] == [
+        "it may evict counters: set maxmemory-policy to noeviction"
+    ], "said once"
+    redis.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    await guard.connect()
+    assert guard.counters.reachable
+
+
+async def test_a_full_redis_is_not_reachable(guard: Guard, redis: RedisServer) -> None:
+    redis.command("CONFIG", "SET", "maxmemory", "1")
+    with capture_logs() as logs:
+        await guard.counters.check()
+    assert not guard.counters.reachable
+    assert [entry["why"] for entry in logs] == ["its memory is full: raise its maxmemory"]
+
+
+async def test_a_replica_is_refused(guard: Guard, redis: RedisServer) -> None:
+    redis.command("REPLICAOF", "127.0.0.1", "1")
+    with capture_logs() as logs:
+        await guard.counters.check()
+        await guard.connect()
+    assert not guard.counters.reachable
+    assert [entry["why"] for entry in logs] == [
+        "it is a replica: let spec.limits.redis.host name the primary"
+    ]
+    assert await guard.take(1) is None
+
+
+async def test_a_primary_that_was_a_replica_meanwhile_gives_nothing(guard: Guard, redis: RedisServer) -> None:
+    await guard.counters.fill(TERM)
+    assert await guard.take(10) == ADMITTED
+    redis.command("REPLICAOF", "127.0.0.1", "1")
+    redis.command("REPLICAOF", "NO", "ONE")
+    await guard.counters.check()
+    assert not guard.counters.reachable
+    await guard.reached()
+    assert await guard.left() == 0
+
+
+async def test_what_others_wrote_into_the_keys_never_admits(guard: Guard, redis: RedisServer) -> None:
+    await guard.counters.fill(TERM)
+    head = redis.command("GET", key("term")).strip()
+    odd = [
+        "", head, f"{head}x\n1 86400 100 0 0", f"{head}\nnonsense", f"{head}\n1 86400 100 0 -5",
+        f"{head}\n1 86400 100 0 99999999999999999999", f"{head}\n1 86400 100 9999999999999999 0",
+        f"{head}\n0 86400 100 0 0", f"{head}\n1 86400 100 0 0 0", f"{head}\n{'9' * 400} 1 1 0 0",
+        f"{head}\n1 86400 nan 0 0",
+    ]  # fmt: skip
+    admitted = {}
+    for number, value in enumerate(odd):
+        redis.command("SET", key(f"odd-{number}"), value)
+        admitted[value] = await guard.left(f"odd-{number}")
+    full = {"", head, f"{head}x\n1 86400 100 0 0"}  # no record of this term: as if it were absent
+    assert {value for value, count in admitted.items() if count} <= full
+    redis.command("RPUSH", key("list"), "1")
+    redis.command("HSET", key("hash"), "1", "1")
+    assert [await guard.left("list"), await guard.left("hash")] == [0, 0]
+
+
+def key(name: str) -> str:
+    return f"sendward:{{{GATEWAY}}}:{name}"
+
+
+@pytest.mark.parametrize("value", ["", "x", TERM, f"{TERM} a b", f"{TERM} {'0' * 40} 0", "\n", "9" * 500])
+async def test_a_term_that_others_wrote_gives_nothing(guard: Guard, redis: RedisServer, value: str) -> None:
+    await guard.counters.fill(TERM)
+    assert await guard.take(10) == ADMITTED
+    redis.command("SET", key("term"), value)
+    assert await guard.left() == 0
+    redis.command("DEL", key("term"))
+    redis.command("RPUSH", key("term"), value)
+    assert await guard.left("b") == 0
+
+
+async def test_unreadable_counters_fill_again_at_the_rate(guard: Guard, redis: RedisServer) -> None:
+    limits = [Limit(messages=5, period=1, burst=1)]
+    await guard.counters.fill(TERM)
+    redis.command("RPUSH", key("a"), "1")
+    assert await guard.take(1, limits=limits) == Admission(refused=0, retry_after=1)
+
+    async def admitted() -> bool:
+        return await guard.take(1, limits=limits) == ADMITTED
+
+    await until(admitted)
+
+
+async def test_a_forgotten_script_is_loaded_again(guard: Guard, redis: RedisServer) -> None:
+    await guard.counters.fill(TERM)
+    redis.command("SCRIPT", "FLUSH")
+    assert await guard.take(1) == ADMITTED
+    assert await guard.left() == 99
+
+
+async def test_keys_expire_once_they_would_be_full_but_the_term_stays(
+    guard: Guard, redis: RedisServer
+) -> None:
+    await guard.counters.fill(TERM)
+    assert await guard.take(1) == ADMITTED
+    remaining = int(redis.command("PTTL", key("a")).strip().removeprefix(":"))
+    assert 86_400_000 < remaining <= 86_460_001
+    assert redis.command("PTTL", key("term")) == ":-1\r\n"
+
+
+async def test_no_place_is_no_answer(guard: Guard) -> None:
+    guard.counters.use(None)
+    assert not guard.counters.reachable
+    await guard.counters.check()
+    assert await guard.take(1) is None
+
+
+async def test_the_same_place_changes_nothing_and_another_begins_anew(guard: Guard) -> None:
+    guard.counters.use(document.Redis("127.0.0.1", PORT))
+    assert guard.counters.reachable
+    guard.counters.use(document.Redis("127.0.0.1", 1))
+    assert not guard.counters.reachable
+    await guard.counters.check()
+    assert not guard.counters.reachable
+    guard.counters.use(HERE)
+    await guard.counters.check()
+    assert guard.counters.reachable, "no pause is due at another place"
+
+
+LEAST = ("+evalsha", "+script|load", "+info", "+time", "+get", "+set")  # as docs/reliability.md lists them
+
+
+async def test_a_login_with_the_least_rights_is_enough(redis: RedisServer, tmp_path: Path) -> None:
+    redis.command("ACL", "SETUSER", "gateway", "on", ">hunter2", "~sendward:*", "-@all", *LEAST)
+    redis.command("ACL", "SETUSER", "default", "off")
+    (tmp_path / "username").write_text("gateway\n")
+    (tmp_path / "password").write_text("hunter2\n")
+    guard = Guard(tmp_path)
+    await guard.counters.check()
+    assert guard.counters.reachable
+    await guard.counters.fill(TERM)
+    assert await guard.left() == 100
+    await guard.counters.close()
+
+
+@pytest.mark.parametrize("missing", LEAST)
+async def test_a_login_that_lacks_a_right_is_told(redis: RedisServer, tmp_path: Path, missing: str) -> None:
+    rights = [right for right in LEAST if right != missing]
+    redis.command(
+        "ACL", "SETUSER", "default", "resetpass", ">hunter2", "resetkeys", "~sendward:*", "-@all", *rights
+    )
+    (tmp_path / "password").write_text("hunter2")
+    guard = Guard(tmp_path)
+    with capture_logs() as logs:
+        await guard.counters.check()
+    assert not guard.counters.reachable
+    assert "hunter2" not in str(logs)
+    assert len(logs) == 1
+    assert "docs/reliability.md" in logs[0]["why"]
+    await guard.counters.close()
+
+
+async def test_a_wrong_password_is_told_and_a_right_one_taken_without_a_restart(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path / "redis", port=PORT, password="hunter2")
+    server.start()
+    guard = Guard(tmp_path)
+    with capture_logs() as logs:
+        await guard.counters.check()
+        (tmp_path / "password").write_text("hunter3\n")
+        await guard.connect()
+        assert not guard.counters.reachable
+        (tmp_path / "password").write_text("hunter2\n")
+        await guard.connect()
+    assert guard.counters.reachable
+    assert [entry["log_level"] for entry in logs] == ["warning", "info"]
+    assert "it refuses the login" in logs[0]["why"]
+    assert "hunter" not in str(logs)
+    await guard.counters.close()
+    server.stop()
+
+
+async def test_over_tls_only_the_given_authority_is_trusted(tmp_path: Path) -> None:
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "theirs").mkdir()
+    ours, theirs = (CertificateAuthority(tmp_path / name, name) for name in ("ours", "theirs"))
+    server = RedisServer(tmp_path / "redis", port=PORT, ca=ours)
+    server.start()
+    guard = Guard(tmp_path)
+    guard.counters.use(document.Redis("localhost", PORT, tls=True))
+    (tmp_path / "ca.crt").write_bytes(theirs.file.read_bytes())
+    await guard.counters.check()
+    assert not guard.counters.reachable
+    (tmp_path / "ca.crt").write_bytes(ours.file.read_bytes())
+    await guard.connect()
+    assert guard.counters.reachable
+    await guard.counters.fill(TERM)
+    assert await guard.left() == 100
+    await guard.counters.close()
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    "reply", [b"+OK\r\n", b":x\r\n", b"*3\r\n:1\r\n", b"$-7\r\n", b"\x00\r\n", b"-ERR hunter2\r\n"]
+)
+async def test_whatever_answers_nothing_is_raised_and_nothing_repeated(reply: bytes, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("hunter2\n")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(4096):
+            writer.write(reply)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", PORT)
+    guard = Guard(tmp_path)
+    with capture_logs() as logs:
+        await guard.counters.check()
+    assert not guard.counters.reachable
+    assert await guard.take(1) is None
+    assert logs
+    assert "hunter2" not in str(logs)
+    await guard.counters.close()
+    server.close()
+    await server.wait_closed()
