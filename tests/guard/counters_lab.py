@@ -59,7 +59,10 @@ class Shared:
             script.LUA.replace(TIME, f"{{0, redis.call('GET', '{clock}')}}")
         )
         if full:
-            self._call(script.fill(self.gateway, self.term, self.process))
+            self.fill()
+
+    def fill(self) -> None:
+        self._call(script.begin(self.gateway, self.term, self.process, full=True))
 
     def _call(self, call: script.Call) -> Admission:
         self.client.set(self._clock, self.now)
@@ -74,6 +77,26 @@ class Shared:
 
     def key(self, uid: str) -> str:
         return f"sendward:{{{self.gateway}}}:{uid}"
+
+    def forget(self) -> None:
+        """Redis is flushed."""
+        self.client.delete(self.key("term"), self.key("a"))
+
+    def save(self) -> dict[str, bytes]:
+        """What is stored of the term and of the subject `a`."""
+        found = ((name, self.client.get(self.key(name))) for name in ("term", "a"))
+        return {name: bytes(value) for name, value in found if isinstance(value, bytes)}
+
+    def load(self, saved: dict[str, bytes]) -> None:
+        """Another process has loaded what was saved."""
+        self.forget()
+        for name, value in saved.items():
+            self.client.set(self.key(name), value)
+        self.restart()
+
+    def restart(self) -> None:
+        """Another process with the same data."""
+        self.process = uuid.uuid4().hex
 
     def close(self) -> None:
         self.client.close()

@@ -120,21 +120,35 @@ async def test_a_term_begins_empty_and_fills_at_the_rate(guard: Guard) -> None:
     await until(admitted)
 
 
+async def test_a_term_earns_from_its_beginning_also_one_that_was_flushed(
+    guard: Guard, redis: RedisServer
+) -> None:
+    """Not from its first message: who sends seldom would be refused each time."""
+    second = [Limit(messages=1000, period=1, burst=1)]
+    for _ in range(2):
+        await guard.counters.begin(TERM)
+        began = redis_time(redis)
+        while redis_time(redis) <= began + 2000:
+            pass
+        assert await guard.take(1, limits=second) == ADMITTED
+        redis.command("FLUSHALL")
+
+
 async def test_a_term_is_filled_once_and_not_again_after_a_flush(
     guard: Guard, other: Guard, redis: RedisServer
 ) -> None:
-    await guard.counters.fill(TERM)
+    await guard.counters.begin(TERM, full=True)
     assert await guard.take(60) == ADMITTED
-    await other.counters.fill(TERM)
+    await other.counters.begin(TERM, full=True)
     assert await other.left() == 40
     assert await guard.left("b") == 100
     redis.command("FLUSHALL")
-    await guard.counters.fill(TERM)
+    await guard.counters.begin(TERM, full=True)
     assert [await guard.left(), await guard.left("b"), await other.left("c")] == [0, 0, 0]
 
 
 async def test_all_guards_count_together(guard: Guard, other: Guard) -> None:
-    await guard.counters.fill(TERM)
+    await guard.counters.begin(TERM, full=True)
     assert await guard.take(30) == ADMITTED
     assert await other.take(30) == ADMITTED
     assert await guard.left() == 40
@@ -145,7 +159,7 @@ async def test_guards_at_once_never_pass_more_than_burst_and_rate(
     guard: Guard, other: Guard, redis: RedisServer
 ) -> None:
     limits = [Limit(messages=200, period=1, burst=50)]
-    await guard.counters.fill(TERM)
+    await guard.counters.begin(TERM, full=True)
     passed = 0
 
     async def send(by: Guard) -> None:
@@ -170,7 +184,7 @@ def redis_time(redis: RedisServer) -> int:
 
 
 async def test_counted_are_exactly_the_admitted(guard: Guard, other: Guard) -> None:
-    await guard.counters.fill(TERM)
+    await guard.counters.begin(TERM, full=True)
     answers = await asyncio.gather(*(by.take(1) for by in (guard, other) for _ in range(80)))
     assert sum(answer == ADMITTED for answer in answers) == 100
 
@@ -178,7 +192,7 @@ async def test_counted_are_exactly_the_admitted(guard: Guard, other: Guard) -> N
 async def test_a_killed_redis_is_answered_none_at_once_and_taken_again(
     guard: Guard, redis: RedisServer
 ) -> None:
-    await guard.counters.fill(TERM)
+    await guard.counters.begin(TERM, full=True)
     redis.kill()
     assert await guard.take(1) is None
     assert not guard.counters.reachable
@@ -191,7 +205,7 @@ async def test_a_killed_redis_is_answered_none_at_once_and_taken_again(
 
 
 async def test_a_paused_redis_is_given_up_and_taken_again(guard: Guard, redis: RedisServer) -> None:
-    await guard.counters.fill(TERM)
+    await guard.counters.begin(TERM, full=True)
     redis.pause()
     assert await guard.take(1) is None
     assert not guard.counters.reachable
@@ -205,14 +219,14 @@ async def test_a_paused_redis_is_given_up_and_taken_again(guard: Guard, redis: R
 async def test_requests_under_way_when_redis_pauses_are_all_answered(
     guard: Guard, redis: RedisServer
 ) -> None:
-    await guard.counters.fill(TERM)
+    await guard.counters.begin(TERM, full=True)
     redis.pause()
     async with asyncio.timeout(ENOUGH):
         assert set(await asyncio.gather(*(guard.take(1) for _ in range(200)))) == {None}
 
 
 async def test_a_restart_between_two_checks_gives_nothing(guard: Guard, redis: RedisServer) -> None:
-    await guard.counters.fill(TERM)
+    await guard.counters.begin(TERM, full=True)
     assert await guard.take(40) == ADMITTED
     redis.kill()
     redis.start()
@@ -222,7 +236,7 @@ async def test_a_restart_between_two_checks_gives_nothing(guard: Guard, redis: R
 
 
 async def test_an_old_snapshot_gives_nothing_back(guard: Guard, redis: RedisServer) -> None:
-    await guard.counters.fill(TERM)
+    await guard.counters.begin(TERM, full=True)
     assert await guard.take(10) == ADMITTED
     snapshot = redis.snapshot()
     assert await guard.left() == 90
@@ -234,7 +248,7 @@ async def test_an_old_snapshot_gives_nothing_back(guard: Guard, redis: RedisServ
 
 
 async def test_another_term_begins_empty(guard: Guard) -> None:
-    await guard.counters.fill(TERM)
+    await guard.counters.begin(TERM, full=True)
     assert await guard.take(10) == ADMITTED
     assert await guard.left(term="place.2") == 0
     assert await guard.left() == 0, "nor does the earlier one come back"
@@ -276,7 +290,7 @@ async def test_a_replica_is_refused(guard: Guard, redis: RedisServer) -> None:
 
 
 async def test_a_primary_that_was_a_replica_meanwhile_gives_nothing(guard: Guard, redis: RedisServer) -> None:
-    await guard.counters.fill(TERM)
+    await guard.counters.begin(TERM, full=True)
     assert await guard.take(10) == ADMITTED
     redis.command("REPLICAOF", "127.0.0.1", "1")
     redis.command("REPLICAOF", "NO", "ONE")
@@ -287,7 +301,7 @@ async def test_a_primary_that_was_a_replica_meanwhile_gives_nothing(guard: Guard
 
 
 async def test_what_others_wrote_into_the_keys_never_admits(guard: Guard, redis: RedisServer) -> None:
-    await guard.counters.fill(TERM)
+    await guard.counters.begin(TERM, full=True)
     head = redis.command("GET", key("term")).strip()
     odd = [
         "", head, f"{head}x\n1 86400 100 0 0", f"{head}\nnonsense", f"{head}\n1 86400 100 0 -5",
@@ -312,7 +326,7 @@ def key(name: str) -> str:
 
 @pytest.mark.parametrize("value", ["", "x", TERM, f"{TERM} a b", f"{TERM} {'0' * 40} 0", "\n", "9" * 500])
 async def test_a_term_that_others_wrote_gives_nothing(guard: Guard, redis: RedisServer, value: str) -> None:
-    await guard.counters.fill(TERM)
+    await guard.counters.begin(TERM, full=True)
     assert await guard.take(10) == ADMITTED
     redis.command("SET", key("term"), value)
     assert await guard.left() == 0
@@ -323,7 +337,7 @@ async def test_a_term_that_others_wrote_gives_nothing(guard: Guard, redis: Redis
 
 async def test_unreadable_counters_fill_again_at_the_rate(guard: Guard, redis: RedisServer) -> None:
     limits = [Limit(messages=5, period=1, burst=1)]
-    await guard.counters.fill(TERM)
+    await guard.counters.begin(TERM, full=True)
     redis.command("RPUSH", key("a"), "1")
     assert await guard.take(1, limits=limits) == Admission(refused=0, retry_after=1)
 
@@ -334,7 +348,7 @@ async def test_unreadable_counters_fill_again_at_the_rate(guard: Guard, redis: R
 
 
 async def test_a_forgotten_script_is_loaded_again(guard: Guard, redis: RedisServer) -> None:
-    await guard.counters.fill(TERM)
+    await guard.counters.begin(TERM, full=True)
     redis.command("SCRIPT", "FLUSH")
     assert await guard.take(1) == ADMITTED
     assert await guard.left() == 99
@@ -343,7 +357,7 @@ async def test_a_forgotten_script_is_loaded_again(guard: Guard, redis: RedisServ
 async def test_keys_expire_once_they_would_be_full_but_the_term_stays(
     guard: Guard, redis: RedisServer
 ) -> None:
-    await guard.counters.fill(TERM)
+    await guard.counters.begin(TERM, full=True)
     assert await guard.take(1) == ADMITTED
     remaining = int(redis.command("PTTL", key("a")).strip().removeprefix(":"))
     assert 86_400_000 < remaining <= 86_460_001
@@ -369,7 +383,7 @@ async def test_the_same_place_changes_nothing_and_another_begins_anew(guard: Gua
     assert guard.counters.reachable, "no pause is due at another place"
 
 
-LEAST = ("+evalsha", "+script|load", "+info", "+time", "+get", "+set")  # as docs/reliability.md lists them
+LEAST = ("+evalsha", "+script|load", "+info", "+time", "+get", "+set")  # as README.md lists them
 
 
 async def test_a_login_with_the_least_rights_is_enough(redis: RedisServer, tmp_path: Path) -> None:
@@ -380,7 +394,7 @@ async def test_a_login_with_the_least_rights_is_enough(redis: RedisServer, tmp_p
     guard = Guard(tmp_path)
     await guard.counters.check()
     assert guard.counters.reachable
-    await guard.counters.fill(TERM)
+    await guard.counters.begin(TERM, full=True)
     assert await guard.left() == 100
     await guard.counters.close()
 
@@ -398,7 +412,7 @@ async def test_a_login_that_lacks_a_right_is_told(redis: RedisServer, tmp_path: 
     assert not guard.counters.reachable
     assert "hunter2" not in str(logs)
     assert len(logs) == 1
-    assert "docs/reliability.md" in logs[0]["why"]
+    assert "README.md" in logs[0]["why"]
     await guard.counters.close()
 
 
@@ -435,7 +449,7 @@ async def test_over_tls_only_the_given_authority_is_trusted(tmp_path: Path) -> N
     (tmp_path / "ca.crt").write_bytes(ours.file.read_bytes())
     await guard.connect()
     assert guard.counters.reachable
-    await guard.counters.fill(TERM)
+    await guard.counters.begin(TERM, full=True)
     assert await guard.left() == 100
     await guard.counters.close()
     server.stop()

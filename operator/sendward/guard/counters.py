@@ -178,7 +178,7 @@ _REASONS: Final[tuple[tuple[tuple[type[Exception], ...], str], ...]] = (
     ),
     (
         (exceptions.NoPermissionError,),
-        "its login lacks rights: docs/reliability.md lists those that are needed",
+        "its login lacks rights: README.md lists those that are needed",
     ),
     ((exceptions.OutOfMemoryError,), "its memory is full: raise its maxmemory"),
     ((exceptions.TimeoutError, TimeoutError), "no answer in time"),
@@ -188,7 +188,7 @@ _REASONS: Final[tuple[tuple[tuple[type[Exception], ...], str], ...]] = (
     ),
     (
         (exceptions.ResponseError,),
-        "it refuses the script: see docs/reliability.md for the rights that are needed, and the log of Redis",
+        "it refuses the script: see README.md for the rights that are needed, and the log of Redis",
     ),
 )
 """The first that fits; the order is from special to general."""
@@ -218,7 +218,7 @@ class SharedCounters:
         self._given_up: list[_Pool] = []
         self._reachable = False
         self._failed: float | None = None
-        self._filled = ""  # the last term that was to begin full
+        self._filled = ""  # the last term that may have begun full
         self._said = ""
 
     def use(self, redis: document.Redis | None) -> None:
@@ -253,13 +253,15 @@ class SharedCounters:
             self._reachable = True
             self._say("", place=f"{redis.host}:{redis.port}")
 
-    async def fill(self, term: str) -> None:
-        """Let the term begin full, unless it has begun. Tried once for each term; never raises."""
+    async def begin(self, term: str, *, full: bool = False) -> None:
+        """Let the term begin, unless it has begun: from then on its counters earn. `full`: tried once for each
+        term, since what was flushed meanwhile is used up. Never raises.
+        """
         pool = self._pool
-        if pool is None or not self._reachable or term == self._filled:
+        if pool is None or not self._reachable:
             return
-        self._filled = term
-        await self._ask(pool, script.fill(self._gateway, term, pool.process))
+        full, self._filled = full and term != self._filled, term
+        await self._ask(pool, script.begin(self._gateway, term, pool.process, full=full))
 
     async def admit(
         self, term: str, wanted: Sequence[tuple[str, Limits]], cost: int, *, audit: bool = False

@@ -30,7 +30,7 @@ from sendward.guard.limiter import ADMITTED, Admission, Limits
 
 LUA: Final = r"""
 -- KEYS: the term, then the subjects.
--- ARGV: 'admit' | 'audit' | 'fill' | 'check', term, process, cost, then for each subject: the number of its
+-- ARGV: 'admit' | 'audit' | 'begin' | 'fill' | 'check', term, process, cost, then for each subject: the number of its
 -- limits, and of each limit messages, period, burst, 1 if it only audits.
 -- Returns {first subject refused, seconds to wait, first subject audited}, counted from 1; 0: none.
 local MOST = 2 ^ 52
@@ -192,6 +192,7 @@ if ARGV[1] == 'fill' then
 end
 
 local head, born = started()
+if ARGV[1] == 'begin' then return {0, 0, 0} end
 local cost, audits = tonumber(ARGV[4]), ARGV[1] == 'audit'
 local refused, wait, audited, argument = 0, 0, 0, 5
 local subjects = {}
@@ -250,9 +251,9 @@ def check(gateway: str) -> Call:
     return Call((_key(gateway, "term"), _key(gateway, "check")), ("check",))
 
 
-def fill(gateway: str, term: str, process: str) -> Call:
-    """Lets a term begin full, unless it has begun."""
-    return Call((_key(gateway, "term"),), ("fill", term, process))
+def begin(gateway: str, term: str, process: str, *, full: bool) -> Call:
+    """Lets a term begin, empty or full, unless it has begun."""
+    return Call((_key(gateway, "term"),), ("fill" if full else "begin", term, process))
 
 
 def admit(
