@@ -254,8 +254,8 @@ class SharedCounters:
             self._say("", place=f"{redis.host}:{redis.port}")
 
     async def begin(self, term: str, *, full: bool = False) -> None:
-        """Let the term begin, unless it has begun: from then on its counters earn. `full`: tried once for each
-        term, since what was flushed meanwhile is used up. Never raises.
+        """Let the term begin, unless it has begun: from then on its counters earn. `full`: tried once for
+        each term, since what was flushed meanwhile is used up. Never raises.
         """
         pool = self._pool
         if pool is None or not self._reachable:

@@ -30,8 +30,8 @@ from sendward.guard.limiter import ADMITTED, Admission, Limits
 
 LUA: Final = r"""
 -- KEYS: the term, then the subjects.
--- ARGV: 'admit' | 'audit' | 'begin' | 'fill' | 'check', term, process, cost, then for each subject: the number of its
--- limits, and of each limit messages, period, burst, 1 if it only audits.
+-- ARGV: 'admit' | 'audit' | 'begin' | 'fill' | 'check', term, process, cost, then for each subject: the
+-- number of its limits, and of each limit messages, period, burst, 1 if it only audits.
 -- Returns {first subject refused, seconds to wait, first subject audited}, counted from 1; 0: none.
 local MOST = 2 ^ 52
 local KEEP = 60000  -- ms; how long a bucket outlives its filling
