@@ -30,9 +30,9 @@ from sendward.guard import counters_script as script
 from sendward.guard.counters_script import Call
 from sendward.guard.limiter import ADMITTED, Admission, Limits
 
-_ANSWER_SECONDS: Final = 0.1
+_ANSWER_SECONDS: Final = 0.4  # more than this process may be held up by a document or its CPU quota
 _CONNECT_SECONDS: Final = 1.0
-_REQUEST_SECONDS: Final = 0.25  # for all of one request, also when it waits for a connection
+_REQUEST_SECONDS: Final = 0.6  # for all of one request, also when it waits for a connection; Envoy waits 1 s
 _CHECK_SECONDS: Final = 2.0  # for a connection and the first look at Redis
 _PAUSE_SECONDS: Final = 5.0  # after a failure, so that limits do not flap
 _CONNECTIONS: Final = 16
