@@ -13,17 +13,21 @@ import asyncio
 import json
 import statistics
 import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
+from sendward import document
 from sendward.compile.envoy import files
 from tests.bench import chains, machine
 from tests.bench.figures import Figure, figure
 from tests.bench.sidecar import CIDR, Sidecar, free_port
 from tests.guard import builders
 from tests.lab.builds import require
+from tests.lab.redis_server import RedisServer
 
 Say = Callable[[str], None]
 
@@ -49,6 +53,7 @@ class Samples:
 
     envoy_us: list[float] = field(default_factory=list)
     guard_us: list[float] = field(default_factory=list)
+    redis_us: list[float] = field(default_factory=list)  # beside them, of the shared counters
     per_second: list[float] = field(default_factory=list)
     p50_ms: list[float] = field(default_factory=list)
     p99_ms: list[float] = field(default_factory=list)
@@ -70,6 +75,7 @@ class Variant:
     name: str
     keys: int
     sidecar: Sidecar
+    redis: RedisServer | None = None
     samples: Samples = field(default_factory=Samples)
 
 
@@ -119,25 +125,45 @@ async def _start(stack: ExitStack, keys: Sequence[int], application: int, say: S
             chains.native(files(made.spec), credentials[:count], CIDR), credentials[:count]
         )
         variants.append(Variant("native", count, made))
+    redis = _redis(stack)
+    made = sidecar("sendward with shared counters")
+    await made.start_guarded(credentials, document.Redis(redis.host, redis.port))
+    variants.append(Variant("shared", len(credentials), made, redis))
     made = sidecar("native with signing")
     await made.start_signed(chains.native_signed(files(made.spec), credentials, CIDR), credentials)
     variants.append(Variant("native_signed", len(credentials), made))
     return variants
 
 
+def _redis(stack: ExitStack) -> RedisServer:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="swb-", dir="/tmp")))
+    redis = RedisServer(folder, port=free_port())
+    redis.start()
+    stack.callback(redis.stop)
+    return redis
+
+
+def _cpu_seconds(variant: Variant) -> tuple[float, float, float]:
+    """Used up to now by Envoy, guard and Redis."""
+    envoy, guard, redis = variant.sidecar.envoy, variant.sidecar.guard, variant.redis
+    pids = [envoy and envoy.pid, guard and guard.pid, redis and redis.process.pid]
+    found = [machine.cpu_seconds(pid) if pid else 0.0 for pid in pids]
+    return found[0], found[1], found[2]
+
+
 async def _load(variant: Variant, rounds: Rounds, *, keep: bool) -> None:
     sidecar = variant.sidecar
-    envoy, guard = sidecar.envoy, sidecar.guard
-    if envoy is None:
-        raise RuntimeError("Envoy is not running")
-    before = machine.cpu_seconds(envoy.pid), machine.cpu_seconds(guard.pid) if guard else 0.0
+    before = _cpu_seconds(variant)
     many = await _send(sidecar, _CONNECTIONS, rounds.seconds)
-    after = machine.cpu_seconds(envoy.pid), machine.cpu_seconds(guard.pid) if guard else 0.0
+    used = [
+        (after - earlier) / many["requests"] * 1e6
+        for earlier, after in zip(before, _cpu_seconds(variant), strict=True)
+    ]
     one = await _send(sidecar, 1, rounds.single_seconds)
     if keep:
         found = variant.samples
-        found.envoy_us.append((after[0] - before[0]) / many["requests"] * 1e6)
-        found.guard_us.append((after[1] - before[1]) / many["requests"] * 1e6)
+        for samples, value in zip((found.envoy_us, found.guard_us, found.redis_us), used, strict=True):
+            samples.append(value)
         found.per_second.append(many["requests"] / many["seconds"])
         found.p50_ms.append(one["p50_ms"])
         found.p99_ms.append(one["p99_ms"])
@@ -174,6 +200,8 @@ def _figures(variant: Variant, plain: Variant) -> list[Figure]:
     if guard is not None:
         spread = f"{min(found.guard_us):.0f} to {max(found.guard_us):.0f}"
         result.append(of("guard_cpu_us_per_request", median(found.guard_us), "us", spread))
+        if variant.redis is not None:
+            result.append(of("redis_cpu_us_per_request", median(found.redis_us), "us"))
         result.append(of("guard_rss_mb", machine.rss_mb(guard.pid, peak=True), "MB", "highest"))
     if envoy is not None:
         result.append(of("envoy_rss_mb", machine.rss_mb(envoy.pid), "MB"))

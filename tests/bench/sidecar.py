@@ -23,6 +23,8 @@ from sendward import document, names
 from sendward.bootstrap import bootstrap
 from sendward.compile.document import gateway_part
 from sendward.document import Account, EnvoyFiles, Gateway, Limit
+from sendward.guard.holding import Holding
+from sendward.protocol import Shares
 from sendward.resources.base import Meta, ObjectKey, Resource
 from sendward.resources.messaging_gateway import MessagingGatewaySpec
 from tests.guard import builders
@@ -149,13 +151,19 @@ class Sidecar:
         self.signing_secret = SIGNING_SECRET
         await self.start_alone(files, credentials)
 
-    async def start_guarded(self, credentials: Sequence[Credential]) -> None:
-        """Envoy with a guard whose document holds these keys."""
+    async def start_guarded(
+        self, credentials: Sequence[Credential], counters: document.Redis | None = None
+    ) -> None:
+        """Envoy with a guard whose document holds these keys; with `counters` it limits by these."""
         self._write_keys(credentials)
         key = ObjectKey("MessagingGateway", "sms", "main")
         meta = Meta(key, builders.GATEWAY_UID, 1, datetime.now(UTC), (), deleting=False, finalizers=())
         gateway = gateway_part(Resource(meta, self.spec), pods=0)
-        gateway = msgspec.structs.replace(gateway, envoy=self.place.local(gateway.envoy))
+        gateway = msgspec.structs.replace(gateway, envoy=self.place.local(gateway.envoy), counters=counters)
+        if counters is not None:
+            # As an earlier guard of the pod was told by the hub.
+            holding = Holding(self.place.path(names.PATH_RUN))
+            holding.keep(Shares(1, 0, counters=f"{counters.place}.bench"))
         self._write_part(names.PART_GATEWAY, gateway)
         shards: list[list[Account]] = [[] for _ in range(SHARDS)]
         for account in accounts(credentials):
@@ -166,6 +174,8 @@ class Sidecar:
         await self._until("the guard", self.place.path(names.PATH_BOOTSTRAP).exists)
         self._start_envoy()
         await self._until_ready()
+        if counters is not None:
+            await self._until("the shared counters", lambda: "shared counters answer" in self.logs())
 
     def _write_part(self, part: str, content: Gateway | document.Shard) -> None:
         raw = builders.sealed(content, 1, part=part)
