@@ -307,7 +307,7 @@ class SharedCounters:
         while self._given_up:
             try:
                 await self._given_up.pop().close()
-            except (OSError, exceptions.RedisError) as error:
+            except Exception as error:  # noqa: BLE001  it is gone either way
                 log.debug("a connection to the counters did not end well", error=type(error).__name__)
 
     def _say(self, trouble: str, **place: str) -> None:
