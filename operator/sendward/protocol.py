@@ -114,14 +114,14 @@ class Leave(Struct, frozen=True, tag=True, omit_defaults=True):
 class Report(Struct, frozen=True, tag=True, omit_defaults=True):
     """Usage since the last report. `demand`: messages asked for (also refused ones) per account or
     key uid. `last_used`: Unix seconds per key-version id. `bursts`: of the subjects in `demand`, the
-    smallest burst of their limits; a share below one message of it lets nothing pass. `counters`: the
-    gateway has shared counters, and this guard reaches them.
+    smallest burst of their limits; a share below one message of it lets nothing pass. `counters`:
+    which shared counters it reaches: their declared place and the Redis process there; "": none.
     """
 
     demand: dict[str, int]
     last_used: dict[str, int]
     bursts: dict[str, int] = field(default_factory=dict)
-    counters: bool = False
+    counters: Id = ""
 
 
 GuardMessage = Hello | Ack | Nack | SharesAck | Leave | Report

@@ -23,6 +23,7 @@ from sendward import document, names
 from sendward.bootstrap import bootstrap
 from sendward.compile.document import gateway_part
 from sendward.document import Account, EnvoyFiles, Gateway, Limit
+from sendward.guard.counters import SharedCounters
 from sendward.guard.holding import Holding
 from sendward.protocol import Shares
 from sendward.resources.base import Meta, ObjectKey, Resource
@@ -36,6 +37,17 @@ CIDR: Final = "127.0.0.0/8"
 SIGNING_SECRET: Final = "of-the-benchmark"
 _READY_SECONDS: Final = 60.0
 _LIMITS: Final = [Limit(1_000_000, 1, 1_000_000)]  # counted, never reached
+
+
+async def _place(redis: document.Redis) -> str:
+    """Which counters answer there."""
+    counters = SharedCounters(builders.GATEWAY_UID, Path("/nonexistent"))
+    counters.use(redis)
+    try:
+        await counters.check()
+        return counters.place
+    finally:
+        await counters.close()
 
 
 def free_port() -> int:
@@ -163,7 +175,7 @@ class Sidecar:
         if counters is not None:
             # As an earlier guard of the pod was told by the hub.
             holding = Holding(self.place.path(names.PATH_RUN))
-            holding.keep(Shares(1, 0, counters=f"{counters.place}.bench"))
+            holding.keep(Shares(1, 0, counters=f"{await _place(counters)}.bench"))
         self._write_part(names.PART_GATEWAY, gateway)
         shards: list[list[Account]] = [[] for _ in range(SHARDS)]
         for account in accounts(credentials):

@@ -20,6 +20,7 @@ class FakeCounters:
         self.answers.set()
         self.reachable = True
         self.asked = 0
+        self.place = "here"
         self._news = asyncio.Event()
 
     async def asked_times(self, times: int) -> None:

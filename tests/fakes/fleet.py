@@ -7,6 +7,7 @@ import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import chain, count
 
 from sendward.controller.shares import GatewayShares
 from sendward.document import Limit
@@ -57,14 +58,21 @@ class Counters:
     there counts as used up.
     """
 
+    _processes = count()
+
     def __init__(self, limit: Limit) -> None:
         self._limit = limit
-        self.forget()
+        self.restart()
 
-    def forget(self) -> None:
-        """Flushed, restarted, or another replica."""
+    def flush(self) -> None:
+        """It knows nothing any more."""
         self.term = ""
         self.bucket = Exact(self._limit)
+
+    def restart(self) -> None:
+        """Another process answers, and knows nothing."""
+        self.process = f"process-{next(self._processes)}"
+        self.flush()
 
     def begin(self, term: str, now: int, *, full: bool = False) -> None:
         """Let a term begin, empty or full, unless it began already."""
@@ -96,6 +104,7 @@ class Pod:
     fresh: bool = True
     guessed: bool = False
     counters: bool = True  # whether it can reach the shared counters, if there are any
+    primary: int = 0  # which of two Redis it reaches under the one name
     term: str = ""
     demand: dict[str, int] = field(default_factory=dict)
     accepted: int = 0
@@ -112,7 +121,7 @@ class Fleet:
             self.hub.begin()
         self.pods: dict[str, Pod] = {}
         self.place = place
-        self.counters = {place: Counters(limit)}
+        self.counters = {place: (Counters(limit), Counters(limit))}
         self.exact = Exact(limit)  # what passed, against the bound
         self.ideal = Exact(limit)  # what one exact counter would have let pass
         self.closest = float(limit.burst)  # the least that was left of the bound
@@ -226,7 +235,7 @@ class Fleet:
     def declare(self, place: str) -> None:
         """The gateway's shared counters are there from now on; guards and hub learn it at once."""
         self.place = place
-        self.counters.setdefault(place, Counters(self.limit))
+        self.counters.setdefault(place, (Counters(self.limit), Counters(self.limit)))
 
     def _send(self) -> None:
         self.hub.offer_counters(self.place)
@@ -238,14 +247,22 @@ class Fleet:
         if pod.stream != stream:
             return
         if message.counters and self._reaches(pod, message.counters):
-            self.counters[self.place].begin(message.counters, self.now, full=message.full)
+            self._counters(pod).begin(message.counters, self.now, full=message.full)
         freed = pod.limiter.set_shares(self.now, message.default, message.subjects, message.filled)
         pod.term = message.counters
         pod.held = Shares(message.round, message.default, message.subjects, counters=message.counters)
         self._in(LATENCY, lambda: self._acknowledged(pod, message, stream, freed))
 
-    def _reaches(self, pod: Pod, term: str = ".") -> bool:
-        return bool(self.place) and pod.counters and (term == "." or term.startswith(f"{self.place}."))
+    def _counters(self, pod: Pod) -> Counters:
+        return self.counters[self.place][pod.primary]
+
+    def _place(self, pod: Pod) -> str:
+        """Which counters the pod reaches."""
+        return f"{self.place}.{self._counters(pod).process}" if self.place and pod.counters else ""
+
+    def _reaches(self, pod: Pod, term: str) -> bool:
+        place = self._place(pod)
+        return bool(place) and term.startswith(f"{place}.")
 
     def _acknowledged(self, pod: Pod, message: Shares, stream: int, freed: Portions) -> None:
         if pod.stream == stream:
@@ -257,10 +274,10 @@ class Fleet:
             return
         demand, pod.demand = pod.demand, {}
         if pod.term and self._reaches(pod, pod.term):
-            self.counters[self.place].begin(pod.term, self.now)
+            self._counters(pod).begin(pod.term, self.now)
         if pod.connected:
             bursts = {uid: burst for uid in demand if (burst := limiter.burst(uid)) is not None}
-            news = self.hub.reach(pod.name, self._reaches(pod))
+            news = self.hub.reach(pod.name, self._place(pod))
             if self.hub.report(pod.name, demand, self.now / SECOND, bursts) or news:
                 self._send()
         self._in(SECOND, lambda: self._report(pod, limiter))
@@ -291,7 +308,7 @@ class Fleet:
     def _admits(self, pod: Pod, cost: int) -> bool:
         if not pod.term:
             return pod.limiter.admit(self.now, [(UID, (self.limit,))], cost).refused is None
-        return self._reaches(pod, pod.term) and self.counters[self.place].admit(pod.term, self.now, cost)
+        return self._reaches(pod, pod.term) and self._counters(pod).admit(pod.term, self.now, cost)
 
     def tokens(self) -> Fraction:
         """What all guards together could let pass at once, now, in messages."""
@@ -302,7 +319,7 @@ class Fleet:
             bucket = subject.buckets[0] if subject and subject.buckets else level.bucket(self.limit, self.now)
             bucket.settle(self.now)
             total += Fraction(bucket.tokens, bucket.unit)
-        for counters in self.counters.values():
+        for counters in chain.from_iterable(self.counters.values()):
             if counters.term and any(pod.term == counters.term for pod in self.pods.values()):
                 total += counters.bucket.left(self.now)
         return total

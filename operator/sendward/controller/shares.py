@@ -59,7 +59,7 @@ class _Guard:
     demand: dict[str, float] = field(default_factory=dict)  # messages a second, smoothed
     asked: dict[str, float] = field(default_factory=dict)  # when there was demand, monotonic seconds
     bursts: dict[str, int] = field(default_factory=dict)  # of what there is demand for
-    reaches: bool | None = None  # the shared counters; None: it has not said so yet
+    reaches: str | None = None  # which shared counters; "": none; None: it has not said so yet
 
 
 class GatewayShares:
@@ -161,12 +161,12 @@ class GatewayShares:
         if self._fills == guard:
             self._fills = None
 
-    def reach(self, guard: str, reaches: bool) -> bool:
-        """Whether the guard reaches the shared counters; True when that is news."""
+    def reach(self, guard: str, place: str) -> bool:
+        """Which shared counters the guard reaches, below their declared place; True when that is news."""
         state = self._guards.get(guard)
-        if state is None or not state.connected or state.reaches is reaches:
+        if state is None or not state.connected or state.reaches == place:
             return False
-        state.reaches = reaches
+        state.reaches = place
         return True
 
     def report(
@@ -278,19 +278,20 @@ class GatewayShares:
         terms = {state.bound.counters for state in self._guards.values() if state.bound.counters}
         connected = [state for state in self._guards.values() if state.connected]
         if terms:
-            reached = all(state.reaches is not False for state in connected)
+            term = min(terms)
+            reached = all(state.reaches is None or _is_of(term, state.reaches) for state in connected)
             # One that is cut off may go on using them, so that nothing is gained by leaving them.
             away = any(state.bound.counters for state in self._guards.values() if not state.connected)
             stay = len(terms) == 1 and (reached or away or bool(self._unknown))
-            term = min(terms)
-            return Table(counters=term) if stay and term.startswith(f"{self._place}.") else NOTHING
+            return Table(counters=term) if stay and _is_of(term, self._place) else NOTHING
         if not self._place or not is_empty(self._reserved()):
             return None
         if is_empty(total) and any(state.reaches is None for state in connected):
             return NOTHING  # nobody has anything yet, and a report comes each second
-        if not connected or not all(state.reaches for state in connected):
-            return None
-        return Table(counters=f"{self._place}.{uuid4().hex}") if is_empty(total) else NOTHING
+        places = {state.reaches or "" for state in connected}
+        if len(places) != 1 or not _is_of(place := min(places), self._place):
+            return None  # who reaches another Redis than the others would count apart
+        return Table(counters=f"{place}.{uuid4().hex[:16]}") if is_empty(total) else NOTHING
 
     def _take_turn(self, turn: Table) -> dict[str, Shares]:
         begins = bool(turn.counters) and not any(state.bound.counters for state in self._guards.values())
@@ -299,7 +300,7 @@ class GatewayShares:
         for uid, state in self._open_to_news():
             if self._fills is not None:
                 break  # whoever came before it would begin the term with empty counters
-            known = state.reaches or state.bound.counters == turn.counters
+            known = _is_of(turn.counters, state.reaches or "") or state.bound.counters == turn.counters
             wanted = turn if known else NOTHING
             if self._is_worth_sending(state, wanted):
                 self._send(state, wanted)
@@ -353,6 +354,11 @@ class GatewayShares:
         found = self._found
         rest = {subject: max(PPM - share, 0) for subject, share in found.subjects.items()}
         return Table(max(PPM - found.default, 0), rest)
+
+
+def _is_of(longer: str, place: str) -> bool:
+    """Whether a term, or a more exact place, is of this place."""
+    return bool(place) and longer.startswith(f"{place}.")
 
 
 def split(

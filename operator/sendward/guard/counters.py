@@ -230,6 +230,16 @@ class SharedCounters:
             self._said = ""
 
     @property
+    def place(self) -> str:
+        """Which counters answer now: where they are declared to be, and 16 hex digits of the Redis process
+        there; "" while none do. Two processes under one name would count apart.
+        """
+        if self._redis is None or self._pool is None or not self._reachable:
+            return ""
+        process = hashlib.sha256(self._pool.process.encode()).hexdigest()[:16]
+        return f"{self._redis.place}.{process}"
+
+    @property
     def reachable(self) -> bool:
         """Whether they answer now."""
         return self._reachable

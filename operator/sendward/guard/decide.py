@@ -40,15 +40,13 @@ class Now(NamedTuple):
 class State:
     """What a decision rests on. `stale`: the hub was not heard of for longer than the gateway allows.
 
-    `term`: of the shared counters by which to limit instead of `limiter`; "": by `limiter`. `place`: where
-    those counters are declared to be; a term begins with the place it is of.
+    `term`: of the shared counters by which to limit instead of `limiter`; "": by `limiter`.
     """
 
     policy: Policy
     limiter: Limiter
     stale: bool = False
     term: str = ""
-    place: str = ""
 
 
 class Decision(Struct, frozen=True):

@@ -175,7 +175,6 @@ class Enforcer:
     def _judge_by(self, gateway: Gateway, view: GatewayView) -> None:
         self.gateway = gateway
         self._counters.use(gateway.counters)
-        self._state.place = gateway.counters.place if gateway.counters else ""
         self.check_age()
         pending = self._pending
         # A deletion that waits for its turn denies already.
@@ -214,13 +213,8 @@ class Enforcer:
         """Let the shared counters of a term begin, unless they have: what they earn, they earn from then on.
         `full`: nobody has used anything of the gateway's limits yet.
         """
-        if term and term.startswith(f"{self._state.place}."):
+        if term and term.startswith(f"{self._counters.place}."):
             await self._counters.begin(term, full=full)
-
-    @property
-    def reaches_counters(self) -> bool:
-        """Whether there are shared counters, and they answer."""
-        return bool(self._state.place) and self._counters.reachable
 
     def guess_share(self) -> None:
         """Limit by a careful guess while no hub says more. Nothing happens once one did.

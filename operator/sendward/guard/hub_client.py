@@ -21,6 +21,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from sendward import document, names, protocol
 from sendward.guard.contact import Contact
+from sendward.guard.counters import SharedCounters
 from sendward.guard.enforcer import Enforcer
 from sendward.guard.settings import Settings
 from sendward.guard.usage import Usage
@@ -62,11 +63,14 @@ class _OneAddress(AbstractResolver):
 class HubClient:
     """Keeps one stream open, for as long as `run` is not cancelled."""
 
-    def __init__(self, settings: Settings, enforcer: Enforcer, usage: Usage, contact: Contact) -> None:
+    def __init__(
+        self, settings: Settings, enforcer: Enforcer, usage: Usage, contact: Contact, counters: SharedCounters
+    ) -> None:
         self._settings = settings
         self._enforcer = enforcer
         self._usage = usage
         self._contact = contact
+        self._counters = counters
         self._tasks: set[asyncio.Task[None]] = set()
         self.connected = False
         self._open: aiohttp.ClientWebSocketResponse | None = None  # the stream, while connected
@@ -206,7 +210,7 @@ class HubClient:
                 told = msgspec.structs.replace(
                     report,
                     bursts=self._enforcer.bursts(report.demand),
-                    counters=self._enforcer.reaches_counters,
+                    counters=self._counters.place,
                 )
                 await _send(stream, told)
                 await stream.ping()

@@ -66,7 +66,7 @@ class Guard:
         usage = Usage()
         judge = Judge(self.state, usage, self.metrics, self.counters)
         self.server = AuthServer(judge, config.path(names.PATH_GUARD_SOCKET))
-        self.hub = HubClient(config, self.enforcer, usage, self.contact)
+        self.hub = HubClient(config, self.enforcer, usage, self.contact, self.counters)
         self._mount = Mount(config.path(names.PATH_DOCUMENT))
         self._offers: set[asyncio.Task[None]] = set()
         self._runners: list[web.AppRunner] = []
@@ -79,7 +79,7 @@ class Guard:
         metrics.on_scrape(metrics.hub_connected, lambda: float(self.hub.connected))
         metrics.on_scrape(metrics.shares_unsynced, lambda: float(self.enforcer.shares is None))
         metrics.on_scrape(metrics.counters, lambda: float(len(state.limiter)))
-        metrics.on_scrape(metrics.counters_reachable, lambda: float(self.enforcer.reaches_counters))
+        metrics.on_scrape(metrics.counters_reachable, lambda: float(self.counters.reachable))
         metrics.on_scrape(metrics.missing_shards, lambda: float(len(state.policy.missing)))
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -36,6 +36,10 @@ log = structlog.get_logger(__name__)
 class Counters(Protocol):
     """What all guards of the gateway count together."""
 
+    @property
+    def place(self) -> str:
+        """Which counters answer now; a term begins with the place that it is of."""
+
     async def admit(
         self, term: str, wanted: Sequence[tuple[str, Limits]], cost: int, *, audit: bool = False
     ) -> Admission | None:
@@ -73,7 +77,7 @@ class Judge:
         state, term = self.state, self.state.term
         try:
             admission = None
-            if term.startswith(f"{state.place}."):
+            if term.startswith(f"{self._counters.place}."):
                 admission = await self._counters.admit(term, case.wanted, case.cost, audit=case.audits)
             # Whoever has left the counters meanwhile has said so: by then others may use up the limit.
             decision = conclude(case, admission if state.term == term else None)

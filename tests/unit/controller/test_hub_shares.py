@@ -75,9 +75,9 @@ async def test_guards_that_reach_shared_counters_are_told_of_one_term_and_of_its
     world.hub.publish(GATEWAY, {"gateway": part})
     async with world.guard(pod) as guard:
         await guard.hello(have(part))
-        await guard.send(Report({}, {}, counters=True))
+        await guard.send(Report({}, {}, counters="0123456789abcdef.here"))
         told = await guard.take_shares()
-        assert told.counters.startswith("0123456789abcdef.")
+        assert told.counters.startswith("0123456789abcdef.here.")
         assert (told.default, told.subjects) == (0, {})
         await guard.send(Report({}, {}))
         left = await guard.take_shares()

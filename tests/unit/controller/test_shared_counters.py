@@ -27,7 +27,8 @@ class SharedLife(Life):
         self.by_shares += any(pod.held and pod.held.default for pod in self.fleet.pods.values())
 
     def harm(self) -> None:
-        self.random.choice((self.lose, self.find, self.find, self.flush, self.declare))()
+        harms = (self.lose, self.find, self.find, self.flush, self.restart, self.split, self.declare)
+        self.random.choice(harms)()
 
     def lose(self) -> None:
         for pod in self.fleet.pods.values():
@@ -35,10 +36,17 @@ class SharedLife(Life):
 
     def find(self) -> None:
         for pod in self.fleet.pods.values():
-            pod.counters = True
+            pod.counters, pod.primary = True, 0
 
     def flush(self) -> None:
-        self.fleet.counters[self.fleet.place].forget()
+        self.random.choice(self.fleet.counters[self.fleet.place]).flush()
+
+    def restart(self) -> None:
+        self.random.choice(self.fleet.counters[self.fleet.place]).restart()
+
+    def split(self) -> None:
+        for pod in self.fleet.pods.values():
+            pod.primary = self.random.randint(0, 1)
 
     def declare(self) -> None:
         self.fleet.declare(self.random.choice(("", "a", "a", "b")))
@@ -150,7 +158,7 @@ def test_another_place_is_another_term_after_all_left_the_first() -> None:
 def test_a_flush_only_takes_away() -> None:
     fleet = _fleet(2)
     assert sum(fleet.send("pod-0") for _ in range(5)) == 5
-    fleet.counters["a"].forget()
+    fleet.counters["a"][0].flush()
     assert not fleet.send("pod-1")
     fleet.run(fleet.now + SECOND)
     assert sum(fleet.send("pod-1") for _ in range(20)) == 10
@@ -166,5 +174,30 @@ def test_a_guard_that_claims_a_term_of_its_own_stops_nobody_for_long() -> None:
     fleet.restart("pod-2")
     fleet.run(fleet.now + 5 * SECOND)
     assert len({pod.term for pod in fleet.pods.values()}) == 1
+    assert fleet.send("pod-0")
+    assert fleet.closest >= 0
+
+
+def test_two_redis_under_one_name_are_not_counted_with() -> None:
+    """A split brain, or a Service with two primaries: each would let the whole limit pass."""
+    fleet = _fleet(3)
+    fleet.pods["pod-1"].primary = 1
+    fleet.run(fleet.now + 3 * SECOND)
+    assert not any(pod.term for pod in fleet.pods.values())
+    assert fleet.send("pod-0")
+    fleet.pods["pod-1"].primary = 0
+    fleet.run(fleet.now + 3 * SECOND)
+    assert len({pod.term for pod in fleet.pods.values()} - {""}) == 1
+
+
+def test_another_process_is_another_term() -> None:
+    fleet = _fleet(2)
+    before = fleet.pods["pod-0"].term
+    fleet.counters["a"][0].restart()
+    assert not fleet.send("pod-0")
+    fleet.run(fleet.now + 3 * SECOND)
+    after = {pod.term for pod in fleet.pods.values()}
+    assert len(after) == 1
+    assert before not in after
     assert fleet.send("pod-0")
     assert fleet.closest >= 0
