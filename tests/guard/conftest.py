@@ -1,14 +1,13 @@
 """Redis for the shared counters: one server for tests that leave it alone, one of its own for faults."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.guard.counters_guard import PORT, Guard
 from tests.lab.redis_server import RedisServer
-
-PORT = 6390
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +28,21 @@ def redis() -> Iterator[RedisServer]:
         server.start()
         yield server
         server.stop()
+
+
+@pytest.fixture
+async def guard(redis: RedisServer, tmp_path: Path) -> AsyncIterator[Guard]:
+    made = Guard(tmp_path)
+    await made.counters.check()
+    assert made.counters.reachable
+    yield made
+    await made.counters.close()
+
+
+@pytest.fixture
+async def other(guard: Guard, tmp_path: Path) -> AsyncIterator[Guard]:
+    """A second guard of the same gateway."""
+    made = Guard(tmp_path)
+    await made.counters.check()
+    yield made
+    await made.counters.close()

@@ -1,9 +1,6 @@
 """The guard's client of the shared counters on a real Redis, and what happens when that fails."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,94 +9,11 @@ from structlog.testing import capture_logs
 from sendward import document
 from sendward.document import Limit
 from sendward.guard.counters import SharedCounters
-from sendward.guard.limiter import ADMITTED, Admission, Limits
-from tests.guard.conftest import PORT
-from tests.lab.pki import CertificateAuthority
+from sendward.guard.limiter import ADMITTED, Admission
+from tests.guard.counters_guard import ENOUGH, GATEWAY, HERE, PORT, SLOW, TERM, Guard, until
 from tests.lab.redis_server import RedisServer
 
 pytestmark = pytest.mark.lab
-
-GATEWAY = "5c8d3c0a-0000-4000-8000-000000000001"
-TERM = "place.1"
-SLOW = [Limit(messages=1, period=86400, burst=100)]
-HERE = document.Redis("127.0.0.1", PORT)
-ENOUGH = 10.0  # seconds; a bound for what takes milliseconds
-
-
-class MovedClock:
-    """The machine's, ahead by what a test says."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        return time.monotonic() + self.ahead
-
-
-class Guard:
-    """One guard's counters, and its clock."""
-
-    def __init__(self, credentials: Path) -> None:
-        self.clock = MovedClock()
-        self.counters = SharedCounters(GATEWAY, credentials, self.clock)
-        self.counters.use(HERE)
-
-    async def connect(self) -> None:
-        """As after the pause that follows a failure."""
-        self.clock.ahead += 5
-        await self.counters.check()
-
-    async def reached(self) -> None:
-        async def attempt() -> bool:
-            await self.connect()
-            return self.counters.reachable
-
-        await until(attempt)
-
-    async def take(
-        self, cost: int, uid: str = "a", limits: Limits = SLOW, term: str = TERM
-    ) -> Admission | None:
-        return await self.counters.admit(term, [(uid, limits)], cost)
-
-    async def left(self, uid: str = "a", term: str = TERM) -> int:
-        """Messages left of SLOW, by taking them all."""
-        taken, step = 0, 64
-        while step:
-            while True:
-                answer = await self.take(step, uid, term=term)
-                assert answer is not None
-                if answer.refused is not None:
-                    break
-                taken += step
-            step //= 2
-        return taken
-
-
-async def until(attempt: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(ENOUGH):
-        while not await attempt():  # noqa: ASYNC110  another process
-            await asyncio.sleep(0.02)
-
-
-@pytest.fixture
-async def guard(redis: RedisServer, tmp_path: Path) -> AsyncIterator[Guard]:
-    made = Guard(tmp_path)
-    await made.counters.check()
-    assert made.counters.reachable
-    yield made
-    await made.counters.close()
-
-
-@pytest.fixture
-async def other(guard: Guard, tmp_path: Path) -> AsyncIterator[Guard]:
-    """A second guard of the same gateway."""
-    made = Guard(tmp_path)
-    await made.counters.check()
-    yield made
-    await made.counters.close()
 
 
 async def test_nothing_is_asked_before_the_first_check(redis: RedisServer, tmp_path: Path) -> None:
@@ -381,99 +295,3 @@ async def test_the_same_place_changes_nothing_and_another_begins_anew(guard: Gua
     guard.counters.use(HERE)
     await guard.counters.check()
     assert guard.counters.reachable, "no pause is due at another place"
-
-
-LEAST = ("+evalsha", "+script|load", "+info", "+time", "+get", "+set")  # as README.md lists them
-
-
-async def test_a_login_with_the_least_rights_is_enough(redis: RedisServer, tmp_path: Path) -> None:
-    redis.command("ACL", "SETUSER", "gateway", "on", ">hunter2", "~sendward:*", "-@all", *LEAST)
-    redis.command("ACL", "SETUSER", "default", "off")
-    (tmp_path / "username").write_text("gateway\n")
-    (tmp_path / "password").write_text("hunter2\n")
-    guard = Guard(tmp_path)
-    await guard.counters.check()
-    assert guard.counters.reachable
-    await guard.counters.begin(TERM, full=True)
-    assert await guard.left() == 100
-    await guard.counters.close()
-
-
-@pytest.mark.parametrize("missing", LEAST)
-async def test_a_login_that_lacks_a_right_is_told(redis: RedisServer, tmp_path: Path, missing: str) -> None:
-    rights = [right for right in LEAST if right != missing]
-    redis.command(
-        "ACL", "SETUSER", "default", "resetpass", ">hunter2", "resetkeys", "~sendward:*", "-@all", *rights
-    )
-    (tmp_path / "password").write_text("hunter2")
-    guard = Guard(tmp_path)
-    with capture_logs() as logs:
-        await guard.counters.check()
-    assert not guard.counters.reachable
-    assert "hunter2" not in str(logs)
-    assert len(logs) == 1
-    assert "README.md" in logs[0]["why"]
-    await guard.counters.close()
-
-
-async def test_a_wrong_password_is_told_and_a_right_one_taken_without_a_restart(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path / "redis", port=PORT, password="hunter2")
-    server.start()
-    guard = Guard(tmp_path)
-    with capture_logs() as logs:
-        await guard.counters.check()
-        (tmp_path / "password").write_text("hunter3\n")
-        await guard.connect()
-        assert not guard.counters.reachable
-        (tmp_path / "password").write_text("hunter2\n")
-        await guard.connect()
-    assert guard.counters.reachable
-    assert [entry["log_level"] for entry in logs] == ["warning", "info"]
-    assert "it refuses the login" in logs[0]["why"]
-    assert "hunter" not in str(logs)
-    await guard.counters.close()
-    server.stop()
-
-
-async def test_over_tls_only_the_given_authority_is_trusted(tmp_path: Path) -> None:
-    (tmp_path / "ours").mkdir()
-    (tmp_path / "theirs").mkdir()
-    ours, theirs = (CertificateAuthority(tmp_path / name, name) for name in ("ours", "theirs"))
-    server = RedisServer(tmp_path / "redis", port=PORT, ca=ours)
-    server.start()
-    guard = Guard(tmp_path)
-    guard.counters.use(document.Redis("localhost", PORT, tls=True))
-    (tmp_path / "ca.crt").write_bytes(theirs.file.read_bytes())
-    await guard.counters.check()
-    assert not guard.counters.reachable
-    (tmp_path / "ca.crt").write_bytes(ours.file.read_bytes())
-    await guard.connect()
-    assert guard.counters.reachable
-    await guard.counters.begin(TERM, full=True)
-    assert await guard.left() == 100
-    await guard.counters.close()
-    server.stop()
-
-
-@pytest.mark.parametrize(
-    "reply", [b"+OK\r\n", b":x\r\n", b"*3\r\n:1\r\n", b"$-7\r\n", b"\x00\r\n", b"-ERR hunter2\r\n"]
-)
-async def test_whatever_answers_nothing_is_raised_and_nothing_repeated(reply: bytes, tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("hunter2\n")
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.read(4096):
-            writer.write(reply)
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", PORT)
-    guard = Guard(tmp_path)
-    with capture_logs() as logs:
-        await guard.counters.check()
-    assert not guard.counters.reachable
-    assert await guard.take(1) is None
-    assert logs
-    assert "hunter2" not in str(logs)
-    await guard.counters.close()
-    server.close()
-    await server.wait_closed()
