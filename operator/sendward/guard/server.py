@@ -190,8 +190,8 @@ class AuthProtocol(asyncio.Protocol):
         if isinstance(answer, bytes) and self._last is None:
             self._write(answer, close=close)
             return
-        if self._transport is not None:
-            self._transport.pause_reading()  # nobody may pile up requests meanwhile
+        if self._last is not None and self._transport is not None:
+            self._transport.pause_reading()  # Envoy asks one after the other; nobody else may pile them up
         self._last = asyncio.create_task(self._in_turn(self._last, answer, close=close))
 
     async def _in_turn(
