@@ -116,6 +116,8 @@ class AuthProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._last: asyncio.Task[None] | None = None  # the last answer that waits for shared counters
+        self._slow = False  # Envoy does not take what was written
+        self._over = False  # the last answer ends the connection: nothing after it is judged
         self.on_message_begin()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -127,18 +129,26 @@ class AuthProtocol(asyncio.Protocol):
         self._connections.discard(self)
 
     def pause_writing(self) -> None:
+        self._slow = True
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if self._transport is not None:
+        self._slow = False
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Unless answers are not taken, or still to come."""
+        if self._slow or self._last is not None or self._transport is None:
+            return
+        if not self._transport.is_closing():
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self.close()  # the request itself was answered; there is nothing to upgrade to
+            return  # the answer to the request itself is the last one; there is nothing to upgrade to
         except httptools.HttpParserError:
             self._refuse()
 
@@ -172,21 +182,21 @@ class AuthProtocol(asyncio.Protocol):
             self._body.append(body)
 
     def on_message_complete(self) -> None:
-        transport = self._transport
-        if transport is None or transport.is_closing():
+        if self._over or self._transport is None or self._transport.is_closing():
             return
-        close = not self._parser.should_keep_alive()
+        close = not self._parser.should_keep_alive() or self._parser.should_upgrade()
         raw = RawRequest(
             self._parser.get_method().decode("ascii"), self._target, self._headers, b"".join(self._body)
         )
         self._answer(self._judge.answer(raw, close=close), close=close)
 
     def _refuse(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if not self._over and self._transport is not None and not self._transport.is_closing():
             self._answer(self._judge.malformed(), close=True)
 
     def _answer(self, answer: bytes | Coroutine[Any, Any, bytes], *, close: bool) -> None:
         """In the order of the requests: at once, unless this answer or an earlier one is awaited."""
+        self._over = close
         if isinstance(answer, bytes) and self._last is None:
             self._write(answer, close=close)
             return
@@ -203,8 +213,7 @@ class AuthProtocol(asyncio.Protocol):
         self._write(data, close=close)
         if self._last is asyncio.current_task():
             self._last = None
-            if self._transport is not None and not self._transport.is_closing():
-                self._transport.resume_reading()
+            self._read_on()
 
     def _write(self, data: bytes, *, close: bool) -> None:
         if self._transport is not None and not self._transport.is_closing():
