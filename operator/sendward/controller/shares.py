@@ -332,8 +332,8 @@ class GatewayShares:
     def _is_worth_sending(self, state: _Guard, wanted: Table) -> bool:
         if state.informed:
             return wanted != state.bound
-        # With nothing to give yet, its own careful guess serves it better.
-        return wanted.default > 0 or bool(wanted.counters)
+        # With nothing to give yet, its own careful guess serves it better; what it forgot it is to give up.
+        return wanted.default > 0 or bool(wanted.counters) or state.bound != NOTHING
 
     def _busiest(self, connected: list[str]) -> set[str]:
         """Alone, a guard has everything there is, so nothing need follow its demand."""

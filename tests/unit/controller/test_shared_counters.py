@@ -201,3 +201,32 @@ def test_another_process_is_another_term() -> None:
     assert before not in after
     assert fleet.send("pod-0")
     assert fleet.closest >= 0
+
+
+def test_a_guard_that_forgot_its_term_holds_nobody_up() -> None:
+    """What it held cannot be kept, and it comes back while the others have left the term."""
+    fleet = _fleet(3)
+    fleet.cut("pod-1")
+    for pod in fleet.pods.values():
+        pod.counters = False
+    fleet.run(fleet.now + 3 * SECOND)
+    forgetful = fleet.pods["pod-1"]
+    forgetful.held, forgetful.hub = None, True
+    fleet.restart("pod-1")
+    fleet.run(fleet.now + 5 * SECOND)
+    assert fleet.send("pod-0")
+    assert fleet.closest >= 0
+
+
+def test_a_guard_that_forgot_its_share_holds_nobody_up() -> None:
+    fleet = _fleet(3)
+    fleet.pods["pod-1"].counters = False
+    fleet.run(fleet.now + 3 * SECOND)
+    fleet.cut("pod-1")
+    forgetful = fleet.pods["pod-1"]
+    forgetful.held, forgetful.hub, forgetful.counters = None, True, True
+    fleet.restart("pod-1")
+    fleet.run(fleet.now + 5 * SECOND)
+    assert all(pod.term for pod in fleet.pods.values())
+    assert fleet.send("pod-0")
+    assert fleet.closest >= 0
