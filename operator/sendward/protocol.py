@@ -115,13 +115,14 @@ class Report(Struct, frozen=True, tag=True, omit_defaults=True):
     """Usage since the last report. `demand`: messages asked for (also refused ones) per account or
     key uid. `last_used`: Unix seconds per key-version id. `bursts`: of the subjects in `demand`, the
     smallest burst of their limits; a share below one message of it lets nothing pass. `counters`:
-    which shared counters it reaches: their declared place and the Redis process there; "": none.
+    which shared counters it reaches: their declared place and the Redis process there; "": none; None:
+    that is not known yet, and nobody need leave the counters for it.
     """
 
     demand: dict[str, int]
     last_used: dict[str, int]
     bursts: dict[str, int] = field(default_factory=dict)
-    counters: Id = ""
+    counters: Id | None = ""
 
 
 GuardMessage = Hello | Ack | Nack | SharesAck | Leave | Report

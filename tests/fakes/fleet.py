@@ -16,6 +16,7 @@ from sendward.protocol import PPM, Portions, Shares
 
 SECOND = 1_000_000_000
 LATENCY = SECOND // 50
+START = 3 * SECOND // 2  # until a guard has its document, and knows whether it reaches the counters
 GUESS = 3 * SECOND  # a new guard without shares guesses then, as guard/main.py does
 UID = "account"
 
@@ -103,6 +104,7 @@ class Pod:
     connected: bool = False
     fresh: bool = True
     guessed: bool = False
+    began: int = 0
     counters: bool = True  # whether it can reach the shared counters, if there are any
     primary: int = 0  # which of two Redis it reaches under the one name
     term: str = ""
@@ -163,7 +165,7 @@ class Fleet:
         self._start(pod)
 
     def _start(self, pod: Pod) -> None:
-        limiter = pod.limiter
+        limiter, pod.began = pod.limiter, self.now
         self._in(SECOND, lambda: self._report(pod, limiter))
         if pod.held is None:
             self._in(GUESS, lambda: self._guess(pod, limiter))
@@ -258,7 +260,11 @@ class Fleet:
 
     def _place(self, pod: Pod) -> str:
         """Which counters the pod reaches."""
-        return f"{self.place}.{self._counters(pod).process}" if self.place and pod.counters else ""
+        known = self.place and pod.counters and not self._is_starting(pod)
+        return f"{self.place}.{self._counters(pod).process}" if known else ""
+
+    def _is_starting(self, pod: Pod) -> bool:
+        return self.now < pod.began + START
 
     def _reaches(self, pod: Pod, term: str) -> bool:
         place = self._place(pod)
@@ -277,7 +283,7 @@ class Fleet:
             self._counters(pod).begin(pod.term, self.now)
         if pod.connected:
             bursts = {uid: burst for uid in demand if (burst := limiter.burst(uid)) is not None}
-            news = self.hub.reach(pod.name, self._place(pod))
+            news = self.hub.reach(pod.name, None if self._is_starting(pod) else self._place(pod))
             if self.hub.report(pod.name, demand, self.now / SECOND, bursts) or news:
                 self._send()
         self._in(SECOND, lambda: self._report(pod, limiter))

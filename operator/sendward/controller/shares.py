@@ -161,7 +161,7 @@ class GatewayShares:
         if self._fills == guard:
             self._fills = None
 
-    def reach(self, guard: str, place: str) -> bool:
+    def reach(self, guard: str, place: str | None) -> bool:
         """Which shared counters the guard reaches, below their declared place; True when that is news."""
         state = self._guards.get(guard)
         if state is None or not state.connected or state.reaches == place:
@@ -286,9 +286,11 @@ class GatewayShares:
             return Table(counters=term) if stay and _is_of(term, self._place) else NOTHING
         if not self._place or not is_empty(self._reserved()):
             return None
-        if is_empty(total) and any(state.reaches is None for state in connected):
+        places = {state.reaches for state in connected if state.reaches is not None}
+        if is_empty(total) and not places:
             return NOTHING  # nobody has anything yet, and a report comes each second
-        places = {state.reaches or "" for state in connected}
+        if not is_empty(total) and any(state.reaches is None for state in connected):
+            return None  # shares serve them until it is known
         if len(places) != 1 or not _is_of(place := min(places), self._place):
             return None  # who reaches another Redis than the others would count apart
         return Table(counters=f"{place}.{uuid4().hex[:16]}") if is_empty(total) else NOTHING

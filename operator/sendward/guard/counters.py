@@ -240,6 +240,11 @@ class SharedCounters:
         return f"{self._redis.place}.{process}"
 
     @property
+    def untried(self) -> bool:
+        """Whether it is not known yet if they answer."""
+        return self._redis is not None and not self._reachable and self._failed is None
+
+    @property
     def reachable(self) -> bool:
         """Whether they answer now."""
         return self._reachable

@@ -202,6 +202,11 @@ class HubClient:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _reached(self) -> str | None:
+        """Which shared counters answer; a guard that has only begun does not know."""
+        unknown = self._enforcer.gateway is None or self._counters.untried
+        return None if unknown else self._counters.place
+
     async def _report(self, stream: aiohttp.ClientWebSocketResponse) -> None:
         while True:
             await asyncio.sleep(protocol.REPORT_SECONDS)
@@ -210,7 +215,7 @@ class HubClient:
                 told = msgspec.structs.replace(
                     report,
                     bursts=self._enforcer.bursts(report.demand),
-                    counters=self._counters.place,
+                    counters=self._reached(),
                 )
                 await _send(stream, told)
                 await stream.ping()

@@ -84,3 +84,19 @@ async def test_guards_that_reach_shared_counters_are_told_of_one_term_and_of_its
         assert (left.default, left.counters) == (0, "")
         shares = await guard.take_shares()
         assert (shares.default, shares.counters) == (PPM, "")
+
+
+async def test_a_guard_that_only_begins_does_not_end_the_term_of_the_others(world: World) -> None:
+    world.view.place = "0123456789abcdef"
+    one, two, part = world.view.add("one"), world.view.add("two"), envelope("gateway", 1)
+    here = Report({}, {}, counters="0123456789abcdef.here")
+    world.hub.publish(GATEWAY, {"gateway": part})
+    async with world.guard(one) as first, world.guard(two) as second:
+        await first.hello(have(part))
+        await second.hello()
+        await first.send(here)
+        term = (await first.take_shares()).counters
+        await second.send(Report({}, {}, counters=None))
+        await second.send(here)
+        assert (await second.take_shares()).counters == term
+        assert [message.counters for message in first.messages if isinstance(message, Shares)] == [term]

@@ -230,3 +230,30 @@ def test_a_guard_that_forgot_its_share_holds_nobody_up() -> None:
     assert all(pod.term for pod in fleet.pods.values())
     assert fleet.send("pod-0")
     assert fleet.closest >= 0
+
+
+def test_a_guard_that_starts_takes_nothing_from_the_others() -> None:
+    """It reaches the counters a while after it has found the hub; a rollout is no reason to leave them."""
+    fleet = _fleet(2, Limit(messages=1000, period=86400, burst=1000))
+    terms = {pod.term for pod in fleet.pods.values()}
+    fleet.join("new")
+    fleet.run(fleet.now + 3 * SECOND)
+    fleet.restart("pod-0")
+    fleet.run(fleet.now + 3 * SECOND)
+    assert {pod.term for pod in fleet.pods.values()} == terms
+    assert sum(fleet.send("new") for _ in range(1000)) == 1000
+
+
+def test_a_guard_that_never_says_what_it_reaches_holds_nobody_up() -> None:
+    fleet = _fleet(2)
+    fleet.join("mute")
+    for _ in range(5):
+        fleet.pods["mute"].began = fleet.now
+        fleet.run(fleet.now + SECOND)
+    for name in ("pod-0", "pod-1"):
+        fleet.pods[name].counters = False
+    for _ in range(5):
+        fleet.pods["mute"].began = fleet.now
+        fleet.run(fleet.now + SECOND)
+    assert fleet.send("pod-0")
+    assert fleet.closest >= 0
