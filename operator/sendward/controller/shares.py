@@ -282,7 +282,8 @@ class GatewayShares:
             reached = all(state.reaches is None or _is_of(term, state.reaches) for state in connected)
             # One that is cut off may go on using them, so that nothing is gained by leaving them.
             away = any(state.bound.counters for state in self._guards.values() if not state.connected)
-            stay = len(terms) == 1 and (reached or away or bool(self._unknown))
+            shared = any(not is_empty(state.bound) for state in self._guards.values())
+            stay = len(terms) == 1 and not shared and (reached or away or bool(self._unknown))
             return Table(counters=term) if stay and _is_of(term, self._place) else NOTHING
         if not self._place or not is_empty(self._reserved()):
             return None

@@ -257,3 +257,23 @@ def test_a_guard_that_never_says_what_it_reaches_holds_nobody_up() -> None:
         fleet.run(fleet.now + SECOND)
     assert fleet.send("pod-0")
     assert fleet.closest >= 0
+
+
+def test_a_claim_of_a_term_while_others_have_shares_brings_nobody_else_to_it() -> None:
+    """One comes back with what it had long ago, while another that is cut off limits by its share."""
+    fleet = _fleet(3)
+    claim = fleet.pods["pod-2"].held
+    fleet.pods["pod-2"].counters = False
+    fleet.run(fleet.now + 3 * SECOND)
+    fleet.cut("pod-1")
+    old = fleet.pods["pod-2"]
+    old.held, old.counters = claim, True
+    fleet.restart("pod-2")
+    for _ in range(200):
+        fleet.run(fleet.now + SECOND // 10)
+        for name in ("pod-0", "pod-1"):
+            for _ in range(3):
+                fleet.send(name)
+    fleet.run(fleet.now + SECOND)
+    assert fleet.send("pod-0")
+    assert fleet.closest >= 0
