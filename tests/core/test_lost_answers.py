@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from sendward.document import Account
 from tests.core.harness import World
 from tests.core.test_key_life import GATEWAY, POLICIES
 
@@ -87,3 +88,21 @@ def test_a_restart_finds_nothing_to_write_whatever_the_order_of_conditions(world
     world.start()
     world.settle()
     assert world.kube.writes[written:] == []
+
+
+def test_a_document_that_cannot_be_written_is_the_fault_of_its_own_gateway(world: World) -> None:
+    """Whatever got past the models: the other gateways' parts go out, and the operator goes on."""
+    world.put("MessagingGateway", "other", GATEWAY)
+    world.add_guard("p2", "other")
+    world.settle()
+    broken = world.documents.get(world.gateway_uid("sms"))
+    assert broken is not None
+    broken.set_account("u", Account("u", "\ud800"))
+    world.put("SenderAccount", "bank", {"gateways": ["sms", "other"]})
+    world.put("APIKey", "k2", {"account": "bank", "policy": "plain"})
+    for _ in range(50):
+        _ = world.deliver(), world.work_pass(), world.work_job(), world.take(world.guards[1])
+    assert {key.name for account in world.guards[1].accounts() for key in account.keys} == {"k", "k2"}
+    broken.set_account("u", None)
+    world.settle()
+    assert {key.name for account in world.guards[0].accounts() for key in account.keys} == {"k", "k2"}

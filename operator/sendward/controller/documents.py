@@ -188,32 +188,29 @@ class Documents:
                 found.accounts[int(part)] if part != names.PART_GATEWAY else ()
             )
 
-    def flush(self) -> list[tuple[GatewayDocument, Envelope]]:
+    def flush(self, found: GatewayDocument) -> list[Envelope]:
         """Seal and stream every part whose content changed; returns what must be persisted."""
-        written = []
-        for found in self._of.values():
-            fresh: dict[str, Envelope] = {}
-            waiting: dict[str, set[str]] = {}
-            for part, uids in found.dirty.items():
-                if found.waits_for_vault(part):
-                    waiting[part] = uids
-                    continue
-                envelope, held = self._seal(found, part)
-                if part in found.too_large:
-                    waiting[part] = held
-                if envelope is None:
-                    continue
-                fresh[part] = envelope
-                found.envelopes[part] = envelope
-                sent = uids - held
-                found.order_of.update(dict.fromkeys(sent, envelope.order))
-                found.policy_of.update(dict.fromkeys(sent & found.redeclared, envelope.order))
-                found.redeclared -= sent
-                written.append((found, envelope))
-            found.dirty = waiting
-            if fresh:
-                self._hub.publish(found.uid, fresh)
-        return written
+        fresh: dict[str, Envelope] = {}
+        waiting: dict[str, set[str]] = {}
+        for part, uids in found.dirty.items():
+            if found.waits_for_vault(part):
+                waiting[part] = uids
+                continue
+            envelope, held = self._seal(found, part)
+            if part in found.too_large:
+                waiting[part] = held
+            if envelope is None:
+                continue
+            fresh[part] = envelope
+            found.envelopes[part] = envelope
+            sent = uids - held
+            found.order_of.update(dict.fromkeys(sent, envelope.order))
+            found.policy_of.update(dict.fromkeys(sent & found.redeclared, envelope.order))
+            found.redeclared -= sent
+        found.dirty = waiting
+        if fresh:
+            self._hub.publish(found.uid, fresh)
+        return list(fresh.values())
 
     def _seal(self, found: GatewayDocument, part: str) -> tuple[Envelope | None, set[str]]:
         """The new envelope of a part, and the accounts in it that are held back because it is too large.

@@ -247,12 +247,16 @@ class Loop:
             self._dirty.later(key, self._clock.now() + timedelta(seconds=30))
 
     def _flush(self) -> None:
-        crowded = {found.uid: set(found.too_large) for found in self._documents}
-        written = self._documents.flush()
         for found in self._documents:
-            if found.too_large != crowded[found.uid]:  # its gateway says so
-                self._dirty.touch(ObjectKey("MessagingGateway", found.namespace, found.name))
-        for found, envelope in written:
+            key = ObjectKey("MessagingGateway", found.namespace, found.name)
+            self._guarded(key, lambda key, found=found: self._flush_one(key, found))  # type: ignore[misc]
+
+    def _flush_one(self, key: ObjectKey, found: GatewayDocument) -> None:
+        crowded = set(found.too_large)
+        written = self._documents.flush(found)
+        if found.too_large != crowded:  # its gateway says so
+            self._dirty.touch(key)
+        for envelope in written:
             slot = (found.uid, envelope.part)
             queued = slot in self._unstored
             self._unstored[slot] = (found, envelope)

@@ -77,7 +77,7 @@ class _Fields:
 
     def text(self, name: str) -> str:
         value = _get(self.values, name)
-        if isinstance(value, str):
+        if isinstance(value, str) and value.isprintable():  # half a surrogate could not be written anywhere
             return value
         if value is not None:
             self.errors.append(f"metadata.{name}: {_quote(value)} is no text")

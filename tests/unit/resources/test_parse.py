@@ -128,6 +128,7 @@ def test_errors_are_bounded() -> None:
         ({"metadata": {}}, "metadata.name: the empty text is no name"),
         ({"metadata": {"name": "a.b"}}, "metadata.name: a.b is no name. Write a DNS label"),
         ({"metadata": {"name": 5}}, "metadata.name: 5 is no text"),
+        ({"metadata": {"name": "a", "namespace": "\udcf6"}}, r"metadata.namespace: \udcf6 is no text"),
         (
             {"metadata": {"name": "a", "labels": {"a": 1}}},
             "metadata.labels: has a value that is no text. Quote it",
