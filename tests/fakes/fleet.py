@@ -16,6 +16,7 @@ from sendward.protocol import PPM, Portions, Shares
 
 SECOND = 1_000_000_000
 LATENCY = SECOND // 50
+GRACE = 60 * SECOND  # after staleAfter, until the hub gives the shares of a guard to others
 START = 3 * SECOND // 2  # until a guard has its document, and knows whether it reaches the counters
 GUESS = 3 * SECOND  # a new guard without shares guesses then, as guard/main.py does
 UID = "account"
@@ -105,6 +106,7 @@ class Pod:
     fresh: bool = True
     guessed: bool = False
     began: int = 0
+    heard: int = 0  # when it last heard of the hub
     counters: bool = True  # whether it can reach the shared counters, if there are any
     primary: int = 0  # which of two Redis it reaches under the one name
     term: str = ""
@@ -129,6 +131,9 @@ class Fleet:
         self.closest = float(limit.burst)  # the least that was left of the bound
         self.offered = 0
         self.guesses = 0
+        self.stale = 0  # nanoseconds after which a guard that is cut off refuses everything; 0: never
+        self.passed: list[tuple[int, int]] = []  # when it was counted, and its cost
+        self._led = 0  # since when this hub leads
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
         self._in(SECOND, self._tick)
@@ -148,6 +153,10 @@ class Fleet:
         self.now = until
 
     def _tick(self) -> None:
+        for name, pod in self.pods.items():
+            away = self.now - max(pod.heard, self._led)
+            if self.stale and not pod.connected and away >= self.stale + GRACE:
+                self.hub.expire(name)
         self.hub.retarget()
         self._send()
         self._in(SECOND, self._tick)
@@ -161,7 +170,7 @@ class Fleet:
 
     def join(self, name: str, *, hub: bool = True) -> None:
         """A new pod."""
-        self.pods[name] = pod = Pod(name, self._limiter(), hub=hub)
+        self.pods[name] = pod = Pod(name, self._limiter(), hub=hub, heard=self.now)
         self._start(pod)
 
     def _start(self, pod: Pod) -> None:
@@ -201,6 +210,7 @@ class Fleet:
         pod.stream += 1
         if pod.connected:
             pod.connected = False
+            pod.heard = self.now
             self.hub.disconnect(name)
             self._changed()
 
@@ -214,9 +224,11 @@ class Fleet:
         """Another process leads; it knows the pods, and nothing of shares."""
         self.hub = GatewayShares()
         self.hub.expect(self.pods)
+        self._led = self.now
         for name, pod in self.pods.items():
             if pod.connected:
                 pod.connected = False
+                pod.heard = self.now
                 self.cut(name, back=False)
                 self._in(LATENCY, lambda pod=pod: self._connect(pod, pod.limiter))  # type: ignore[misc]
 
@@ -279,6 +291,9 @@ class Fleet:
         if pod.limiter is not limiter:
             return
         demand, pod.demand = pod.demand, {}
+        if self._is_stale(pod) and pod.held is not None:
+            limiter.set_shares(self.now, 0, {})
+            pod.term, pod.held = "", Shares(pod.held.round, 0)
         if pod.term and self._reaches(pod, pod.term):
             self._counters(pod).begin(pod.term, self.now)
         if pod.connected:
@@ -287,6 +302,9 @@ class Fleet:
             if self.hub.report(pod.name, demand, self.now / SECOND, bursts) or news:
                 self._send()
         self._in(SECOND, lambda: self._report(pod, limiter))
+
+    def _is_stale(self, pod: Pod) -> bool:
+        return bool(self.stale) and not pod.connected and self.now - pod.heard >= self.stale
 
     def _guess(self, pod: Pod, limiter: Limiter) -> None:
         """The documented exception: a new guard that was given nothing."""
@@ -309,12 +327,39 @@ class Fleet:
             return False
         self.closest = min(self.closest, self.exact.take(self.now, cost))
         pod.accepted += cost
+        self.passed.append((self.now, cost))
         return True
 
+    def send_late(self, name: str, there: int, back: int) -> None:
+        """A request whose question to the counters takes a while, and their answer."""
+        pod, term = self.pods[name], self.pods[name].term
+        limiter, place = pod.limiter, self._place(pod)
+        if not term.startswith(f"{place}.") or self._is_stale(pod):
+            return
+        counters = self._counters(pod)
+
+        def count() -> None:
+            if place.endswith(f".{counters.process}") and counters.admit(term, self.now, 1):
+                counted = self.now
+                self._in(back, lambda: conclude(counted))
+
+        def conclude(counted: int) -> None:
+            if pod.limiter is limiter and pod.term == term:
+                self.passed.append((counted, 1))
+
+        self._in(there, count)
+
     def _admits(self, pod: Pod, cost: int) -> bool:
+        if self._is_stale(pod):
+            return False
         if not pod.term:
             return pod.limiter.admit(self.now, [(UID, (self.limit,))], cost).refused is None
         return self._reaches(pod, pod.term) and self._counters(pod).admit(pod.term, self.now, cost)
+
+    def least(self) -> float:
+        """As `closest`, with what was answered late."""
+        exact = Exact(self.limit)
+        return min((exact.take(now, cost) for now, cost in sorted(self.passed)), default=0.0)
 
     def tokens(self) -> Fraction:
         """What all guards together could let pass at once, now, in messages."""

@@ -14,11 +14,14 @@ FAST = Limit(messages=10, period=1, burst=10)
 
 
 class SharedLife(Life):
-    """As a life without them; and the counters fail, for one pod or all, are flushed, move and go."""
+    """As a life without them; and the counters fail, for one pod or all, are flushed, answer late, move and
+    go; and a guard may be cut off for so long that it refuses everything.
+    """
 
     def __init__(self, limit: Limit, seed: int) -> None:
         super().__init__(limit, seed)
         self.fleet.declare("a")
+        self.fleet.stale = self.random.choice((0, 30 * SECOND, 600 * SECOND))
         self.by_counters = self.by_shares = 0
 
     def step(self) -> None:
@@ -27,8 +30,8 @@ class SharedLife(Life):
         self.by_shares += any(pod.held and pod.held.default for pod in self.fleet.pods.values())
 
     def harm(self) -> None:
-        harms = (self.lose, self.find, self.find, self.flush, self.restart, self.split, self.declare)
-        self.random.choice(harms)()
+        counters = (self.lose, self.find, self.find, self.flush, self.restart, self.split, self.declare)
+        self.random.choice(counters)()
 
     def lose(self) -> None:
         for pod in self.fleet.pods.values():
@@ -48,6 +51,11 @@ class SharedLife(Life):
         for pod in self.fleet.pods.values():
             pod.primary = self.random.randint(0, 1)
 
+    def flood(self, name: str, count: int) -> None:
+        super().flood(name, count)
+        for _ in range(self.random.choice((0, 1, count))):
+            self.fleet.send_late(name, *(self.random.randint(0, SECOND // 3) for _ in range(2)))
+
     def declare(self) -> None:
         self.fleet.declare(self.random.choice(("", "a", "a", "b")))
 
@@ -63,6 +71,7 @@ def test_no_window_has_more_than_the_limit_whatever_happens(limit: Limit) -> Non
                 break
             assert life.fleet.closest >= 0, (seed, number)
             assert life.fleet.tokens() <= life.fleet.exact.left(life.fleet.now), (seed, number)
+        assert life.fleet.guesses or life.fleet.least() >= 0, seed
         by_counters += life.by_counters
         by_shares += life.by_shares
     assert min(by_counters, by_shares) > LIVES
