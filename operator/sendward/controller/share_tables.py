@@ -9,6 +9,7 @@ from typing import Final
 from sendward.protocol import PPM, Portions, Shares
 
 MAX_SUBJECTS: Final = 2048  # the busiest subjects of a gateway follow demand, the others are split equally
+_CALM: Final = 10  # a share within 1/10 of its target stays: demand jitters
 _MAX_CLAIMED: Final = 2 * MAX_SUBJECTS  # subjects that a guard may name in its Hello
 
 
@@ -38,6 +39,11 @@ def free(total: int, own: int) -> int:
 def is_empty(table: Table) -> bool:
     """Whether it gives no share of anything."""
     return not table.default and not any(table.subjects.values())
+
+
+def is_of(longer: str, place: str) -> bool:
+    """Whether a term, or a more exact place, is of this place."""
+    return bool(place) and longer.startswith(f"{place}.")
 
 
 def table(message: Shares | None) -> Table:
@@ -91,3 +97,17 @@ def clamped(pool: Table, total: Table) -> Table:
     default = min(pool.default, free(total.default, 0))
     subjects = {s: min(pool.of(s), free(total.of(s), 0)) for s in {*pool.subjects, *total.subjects}}
     return Table(default, {s: part for s, part in subjects.items() if part != default})
+
+
+def is_calm(
+    before: Mapping[str, int], target: Mapping[str, int], demand: Mapping[str, float], capacity: int
+) -> bool:
+    """The same guards, the same capacity, and no share off by much; one without demand, by nothing."""
+    if before.keys() != target.keys() or sum(before.values()) > capacity:
+        return False
+    if capacity - sum(before.values()) > len(before):  # more than rounding: there is more to give
+        return False
+    return all(
+        before[uid] == share or (demand[uid] > 0 and abs(before[uid] - share) * _CALM <= share)
+        for uid, share in target.items()
+    )

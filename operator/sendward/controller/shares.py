@@ -34,7 +34,9 @@ from sendward.controller.share_tables import (
     clamped,
     combine,
     free,
+    is_calm,
     is_empty,
+    is_of,
     released,
     table,
     upper,
@@ -47,7 +49,6 @@ _IDLE_PART: Final = 10  # guards without demand together keep at most 1/10, for 
 _CLEARLY: Final = 2  # times as much demand: who has a share that not all can have keeps it until then
 _NOISE: Final = 0.5  # messages a second
 _SMALLEST_BURST: Final = 1  # of a limit of which no guard has told the burst
-_CALM: Final = 10  # a share within 1/10 of its target stays: demand jitters
 
 
 @dataclass(slots=True)
@@ -233,7 +234,7 @@ class GatewayShares:
             bursts = [self._guards[uid].bursts.get(subject, 0) for uid in connected]
             before = self._splits.get(subject, {})
             target = split(capacity, demand, max(*bursts, _SMALLEST_BURST), before)
-            self._splits[subject] = before if _is_calm(before, target, demand, capacity) else target
+            self._splits[subject] = before if is_calm(before, target, demand, capacity) else target
 
     def due(self) -> dict[str, Shares]:
         """What to send now, by guard. Each message counts as on its way from here on."""
@@ -279,12 +280,12 @@ class GatewayShares:
         connected = [state for state in self._guards.values() if state.connected]
         if terms:
             term = min(terms)
-            reached = all(state.reaches is None or _is_of(term, state.reaches) for state in connected)
+            reached = all(state.reaches is None or is_of(term, state.reaches) for state in connected)
             # One that is cut off may go on using them, so that nothing is gained by leaving them.
             away = any(state.bound.counters for state in self._guards.values() if not state.connected)
             shared = any(not is_empty(state.bound) for state in self._guards.values())
             stay = len(terms) == 1 and not shared and (reached or away or bool(self._unknown))
-            return Table(counters=term) if stay and _is_of(term, self._place) else NOTHING
+            return Table(counters=term) if stay and is_of(term, self._place) else NOTHING
         if not self._place or not is_empty(self._reserved()):
             return None
         places = {state.reaches for state in connected if state.reaches is not None}
@@ -292,7 +293,7 @@ class GatewayShares:
             return NOTHING  # nobody has anything yet, and a report comes each second
         if not is_empty(total) and any(state.reaches is None for state in connected):
             return None  # shares serve them until it is known
-        if len(places) != 1 or not _is_of(place := min(places), self._place):
+        if len(places) != 1 or not is_of(place := min(places), self._place):
             return None  # who reaches another Redis than the others would count apart
         return Table(counters=f"{place}.{uuid4().hex[:16]}") if is_empty(total) else NOTHING
 
@@ -303,7 +304,7 @@ class GatewayShares:
         for uid, state in self._open_to_news():
             if self._fills is not None:
                 break  # whoever came before it would begin the term with empty counters
-            known = _is_of(turn.counters, state.reaches or "") or state.bound.counters == turn.counters
+            known = is_of(turn.counters, state.reaches or "") or state.bound.counters == turn.counters
             wanted = turn if known else NOTHING
             if self._is_worth_sending(state, wanted):
                 self._send(state, wanted)
@@ -359,11 +360,6 @@ class GatewayShares:
         return Table(max(PPM - found.default, 0), rest)
 
 
-def _is_of(longer: str, place: str) -> bool:
-    """Whether a term, or a more exact place, is of this place."""
-    return bool(place) and longer.startswith(f"{place}.")
-
-
 def split(
     capacity: int, demand: Mapping[str, float], burst: int, before: Mapping[str, int] = NO_SHARES
 ) -> dict[str, int]:
@@ -391,17 +387,3 @@ def split(
     total = sum(demand[uid] for uid in served)
     shares = {uid: 0 if demand[uid] > 0 else floor for uid in demand}
     return shares | {uid: base + int(spread * (demand[uid] / total)) for uid in served}
-
-
-def _is_calm(
-    before: Mapping[str, int], target: Mapping[str, int], demand: Mapping[str, float], capacity: int
-) -> bool:
-    """The same guards, the same capacity, and no share off by much; one without demand, by nothing."""
-    if before.keys() != target.keys() or sum(before.values()) > capacity:
-        return False
-    if capacity - sum(before.values()) > len(before):  # more than rounding: there is more to give
-        return False
-    return all(
-        before[uid] == share or (demand[uid] > 0 and abs(before[uid] - share) * _CALM <= share)
-        for uid, share in target.items()
-    )
