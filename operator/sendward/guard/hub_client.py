@@ -186,6 +186,8 @@ class HubClient:
                 self._spawn(self._take(stream, message.envelope))
             case Shares() if not self._left:
                 await self._enforcer.begin_term(message.counters, full=message.full)
+                if self._left:  # meanwhile: the hub counts on it that we have nothing any more
+                    return
                 freed = self._enforcer.set_shares(message)
                 await _send(stream, SharesAck(message.round, freed))
 
