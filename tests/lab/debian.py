@@ -1,6 +1,6 @@
 """Servers of the lab that come as Debian packages: unpacked into the cache, nothing is installed.
 
-`apt-get` and its lists decide the version and check signature and hash of each package; on Debian 12 that is
+`apt-get` decides the version and checks signature and hash of each package; on Debian 12 that is
 Redis 7.0, on Ubuntu 24.04 too. Where there is no apt, a server that is installed is taken.
 """
 
@@ -87,9 +87,12 @@ def provide(package: Package, output: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         # apt's sandbox user must be able to write there.
         os.chmod(folder, 0o777)
+        apt = _private_apt(Path(folder))
+        print("reading the lists of packages", file=sys.stderr, flush=True)
+        _run([*apt, "update"], Path(folder))
         for name in package.packages:
             print(f"downloading {name}", file=sys.stderr, flush=True)
-            _run(["apt-get", "download", "--quiet", name], Path(folder))
+            _run([*apt, "download", name], Path(folder))
         for file in sorted(Path(folder).glob("*.deb")):
             print(f"unpacking {file.name}", file=sys.stderr, flush=True)
             _run(["dpkg-deb", "--extract", str(file), str(root)], output)
@@ -103,6 +106,15 @@ def provide(package: Package, output: Path) -> None:
         'here=$(dirname "$(readlink -f "$0")")\n'
         f'LD_LIBRARY_PATH="{libraries}" exec "$here/root/{package.binary}" "$@"',
     )
+
+
+def _private_apt(folder: Path) -> list[str]:
+    """apt with lists of its own: the system's may be missing or out of date, and need root to be renewed."""
+    command = ["apt-get", "--quiet"]
+    for option, place in (("Dir::State::lists", "lists/partial"), ("Dir::Cache", "cache/archives/partial")):
+        (folder / place).mkdir(parents=True)
+        command += ["-o", f"{option}={folder / place.split('/')[0]}"]
+    return command
 
 
 def _write_launcher(path: Path, script: str) -> None:
@@ -127,7 +139,7 @@ def _run(command: list[str], folder: Path) -> None:
         raise LabError(f"`{shlex.join(command)}` hangs: see whether the network is there.") from None
     if done.returncode != 0:
         last = "\n".join((done.stdout + done.stderr).splitlines()[-6:])
-        remedy = "Renew apt's lists (`sudo apt-get update`) and try again." if command[0] == "apt-get" else ""
+        remedy = "See apt's sources, and whether they can be reached." if command[0] == "apt-get" else ""
         raise LabError(f"`{shlex.join(command)}` failed:\n{last}\n{remedy}".rstrip())
 
 
