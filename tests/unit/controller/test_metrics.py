@@ -33,7 +33,7 @@ UNITS = ("_seconds", "_ratio", "_total", "_bytes", "_info")
 # Counts of things, as of now.
 WITHOUT_UNIT = re.compile(
     r"sendward_(resource_condition|leader|reconcile_queue_length|hub_guards|sidecars_out_of_sync|"
-    r"rate_limit_subjects_near_limit|guard_(hub_connected|shares_unsynced|limit_subjects|shards_missing))"
+    r"rate_limit_subjects_near_limit|guard_(counters_reachable|hub_connected|shares_unsynced|limit_subjects|shards_missing))"
 )
 BOUNDED = {  # labels: each has a closed list of values, or as many as there are gateways or accounts
     "verb", "kind", "operation", "code", "version", "trigger", "result", "reason", "namespace", "gateway",
