@@ -190,3 +190,18 @@ async def test_a_page_that_expires_midway_starts_anew(fake: FakeKube, following:
     await informer.ready.wait()
     assert len(receiver.objects) == 5
     assert informer.last_event_age() < 20
+
+
+async def test_after_a_failure_it_follows_only_once_something_was_heard(
+    fake: FakeKube, following: Start
+) -> None:
+    """What it told may be newer than what a restored server has: nobody may decide by it."""
+    fake.put(kinds.SENDER_ACCOUNT, account("a"))
+    informer, _ = following()
+    await informer.ready.wait()
+    assert informer.is_following()
+    fake.fail(500, times=2)
+    fake.drop_watches()
+    await until(lambda: not informer.is_following())
+    fake.put(kinds.SENDER_ACCOUNT, account("b"))
+    await until(informer.is_following)

@@ -7,6 +7,7 @@ Ten thousand objects that nobody touched cost a relist and no work in the receiv
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncGenerator, Callable, Set
 from contextlib import aclosing
@@ -20,6 +21,7 @@ from sendward.errors import SendwardError, Unavailable
 
 _LOG: Final = structlog.get_logger(__name__)
 _WATCH_SECONDS: Final = 290  # the API server ends watches after 5 to 10 minutes anyway
+_STANDS_SECONDS: Final = 4.0  # the API server refuses a version that it does not have yet after 3
 _BACK_OFF_SECONDS: Final = (0.1, 10.0)  # first and longest
 
 Name = tuple[str, str]  # namespace ("" when there is none), name
@@ -64,6 +66,15 @@ class Informer:
         self._highest = 0  # the newest of these numbers that was seen
         self._listed_at = 0.0
         self._last_event = self._clock.monotonic()
+        self._cut_off = False  # since a watch or a listing failed, nothing was heard
+        self._watching = math.inf  # since when the present watch stands, monotonic
+
+    def is_following(self) -> bool:
+        """Whether what was told is what the API server holds, but for what is on its way. After a failure
+        that is known again once anything is heard, or the watch stands: the server may have been restored.
+        """
+        stands = self._clock.monotonic() - self._watching >= _STANDS_SECONDS
+        return self.ready.is_set() and (stands or not self._cut_off)
 
     def last_event_age(self) -> float:
         """Seconds since the API server last said something about this kind: an event, a bookmark, a list."""
@@ -83,6 +94,7 @@ class Informer:
                 await self._watch()
                 failures = 0
             except (Gone, SendwardError) as error:
+                self._cut_off, self._watching = True, math.inf
                 if not isinstance(error, Unavailable):
                     self._version = ""  # too old, or rights or the definition are missing: start anew
                 _LOG.warning(
@@ -121,7 +133,7 @@ class Informer:
         self.ready.set()
 
     async def _watch(self) -> None:
-        started = self._clock.monotonic()
+        started = self._watching = self._clock.monotonic()
         heard = self._last_event
         events = self._kube.watch(
             self._kind,
@@ -159,6 +171,7 @@ class Informer:
 
     def _heard(self) -> None:
         self._last_event = self._clock.monotonic()
+        self._cut_off = False
 
     def _until_relist(self) -> float:
         return self._listed_at + self._relist_seconds - self._clock.monotonic()

@@ -56,6 +56,7 @@ _RESYNC: Final = 600.0
 _USAGE: Final = 5.0
 _AUTHORITY: Final = 25.0  # until what somebody deleted in the operator's namespace is back
 _RETRY: Final = 1.0
+_SEE: Final = 8.0  # for watches that broke just before this process began to lead
 _GUARDS_FIRST: Final = 10.0
 _log = structlog.get_logger(__name__)
 
@@ -303,6 +304,7 @@ class Operator:
             await waiting.wait()
         await self._tenants.ready()
         await self.leader.acquired.wait()
+        await self._see(informers)
         self.metrics.leads(lambda: self.leader.is_leader)
         self._leading = True
         self._patience.started = self._clock.monotonic()
@@ -319,6 +321,18 @@ class Operator:
             # The guards first: what they know tells a restored etcd from a restored Vault.
             await asyncio.sleep(_GUARDS_FIRST)
             group.create_task(self._every(_RESYNC, self._audit.run))
+
+    async def _see(self, informers: list[Informer]) -> None:
+        """A standby may lead before its watches are mended. What it holds may be newer than what the API
+        server has, if that was restored: who would decide by it destroys what senders use.
+        """
+        try:
+            async with asyncio.timeout(_SEE):
+                while not all(i.is_following() for i in informers) or not self._tenants.are_following():  # noqa: ASYNC110 - of many, and rarely
+                    await asyncio.sleep(_SEE / 100)
+        except TimeoutError:
+            _log.error("the watches are not mended: another process takes over")
+            _die()
 
     async def _trust(self) -> None:
         """The CA, what it issued, and who must know it."""

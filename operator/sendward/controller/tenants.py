@@ -73,6 +73,10 @@ class Tenants:
         """Wait until every namespace known now has listed."""
         await asyncio.gather(*(i.ready.wait() for found in self._informers.values() for i in found))
 
+    def are_following(self) -> bool:
+        """Whether the view of every onboarded namespace is that of the API server."""
+        return all(i.is_following() for found in self._informers.values() for i in found)
+
     def _informer(self, namespace: str, kind: Kind, metadata_only: bool) -> Informer:
         def event(type_: str, raw: dict[str, Any]) -> None:
             if type_ == "DELETED":
