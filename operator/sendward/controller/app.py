@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Set
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -92,6 +93,7 @@ class Operator:
         self._patience = Patience(clock.monotonic())
         self.leader = Leader(kube, settings.namespace, settings.identity, clock, on_lost=_die)
         self._leading = False
+        self._relisted = asyncio.Event()  # what is recorded of keys may have been restored
         self.hub = Hub(
             kube,
             view,
@@ -236,6 +238,8 @@ class Operator:
             def reset(seen: Set[tuple[str, str]]) -> None:
                 for other in handlers.WATCHED:  # what this watch missed, that of kopf missed too
                     self._resources.gaps[other.kind].set()
+                if kind == kinds.API_KEY:
+                    self._relisted.set()
                 self._resources.reset(kind.kind, {ObjectKey(kind.kind, ns, name) for ns, name in seen})
 
             return self._informer(
@@ -318,9 +322,29 @@ class Operator:
             group.create_task(self._loop.run())
             group.create_task(self._every(_USAGE, self._usage))
             group.create_task(self._every(_RESYNC, self._resync))
-            # The guards first: what they know tells a restored etcd from a restored Vault.
-            await asyncio.sleep(_GUARDS_FIRST)
-            group.create_task(self._every(_RESYNC, self._audit.run))
+            group.create_task(self._compare())
+
+    async def _compare(self) -> None:
+        """With Vault: now, after each listing of APIKeys, and soon again while something was undecided. The
+        guards first: what they know tells a restored etcd from a restored Vault.
+        """
+        self._relisted.set()
+        pause = _RESYNC
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._relisted.wait()
+            if self._relisted.is_set():
+                self._relisted.clear()
+                await asyncio.sleep(_GUARDS_FIRST)
+            try:
+                await self._audit.run()
+            except SendwardError as error:
+                _log.warning("Vault not compared", cause=str(error))
+                pause = _RETRY
+                continue
+            soon = min(2 * max(pause, _GUARDS_FIRST), _RESYNC) if pause < _RESYNC else _GUARDS_FIRST
+            pause = soon if self._audit.undecided else _RESYNC
 
     async def _see(self, informers: list[Informer]) -> None:
         """A standby may lead before its watches are mended. What it holds may be newer than what the API

@@ -11,6 +11,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from heapq import nlargest
 from typing import Final
 
 import structlog
@@ -25,6 +26,7 @@ from sendward.graph.store import Record, Store
 from sendward.resources.base import ObjectKey
 from sendward.resources.status import APIKeyStatus, KeyVersion
 
+_NEWEST: Final = 4  # keys of a namespace that are compared each time: a restore takes back what is newest
 _ROUNDS: Final = 144  # of ten minutes: a day
 _KEPT: Final = 16  # versions of a path that Vault keeps, by `sendward vault bootstrap`
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -42,9 +44,11 @@ class VaultAudit:
         self._steps = steps
         self._mark = mark
         self._round = 0
+        self.undecided = False  # in the last round a key that differs was being worked on: look again soon
 
     async def run(self) -> None:
         """One round over all namespaces. Raises Unavailable when Vault is away."""
+        self.undecided = False
         for name in list(self._store.opened):
             found = self._store.namespaces.get(name)
             if found is None:
@@ -67,7 +71,8 @@ class VaultAudit:
         if not records:
             return
         chosen = [record for record in records if self._is_chosen(record, held)]
-        wrong = [await self._differs(namespace, record) for record in [max(records, key=_changed), *chosen]]
+        newest = nlargest(_NEWEST, records, key=_changed)
+        wrong = [await self._differs(namespace, record) for record in [*newest, *chosen]]
         if any(wrong):
             _log.warning(
                 "Vault does not hold what is recorded: every key is compared", namespace=namespace.name
@@ -126,7 +131,9 @@ class VaultAudit:
     async def _differs(self, namespace: Namespace, record: Record) -> bool:
         path = names.key_path(namespace.uid, record.meta.uid)
         wrong = await self._is_gone(path, record) or await self._came_back(path, record)
-        return wrong and self._is_at_rest(record)
+        at_rest = self._is_at_rest(record)
+        self.undecided = self.undecided or (wrong and not at_rest)
+        return wrong and at_rest
 
     async def _is_gone(self, path: str, record: Record) -> bool:
         """Whether a holder who reads the path does not find the current version."""
