@@ -54,6 +54,8 @@ class Objects:
 
     `ends(namespace)`: Kubernetes is removing the namespace. Nothing can be created there any more, our
     rights in it go too, and what we own goes by itself: nothing is written or deleted.
+    `leads`: who does not takes every change for one of the leader's, and the annotation at its word, as a
+    new process does: else it would write everything again once it leads.
     """
 
     def __init__(
@@ -61,8 +63,10 @@ class Objects:
         kube: Kube,
         drifted: Callable[[str, Target], None],
         ends: Callable[[str], bool] = lambda _: False,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self._kube = kube
+        self.leads = leads
         self._drifted = drifted
         self._ends = ends
         self._known: dict[Target, _Known] = {}
@@ -80,7 +84,7 @@ class Objects:
         version: str = meta["resourceVersion"]
         digest = meta.get("annotations", {}).get(ANNOTATION_HASH, "")
         known = self._known.get(target)
-        if known is None:
+        if known is None or not self.leads():
             self._known[target] = _Known(digest, version, meta["uid"], owner)
         elif known.writing:
             known.seen = version

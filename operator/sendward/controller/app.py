@@ -107,7 +107,7 @@ class Operator:
         )
         self.authority = Authority(kube, settings.namespace, clock)
         self._events = Events(kube, clock, settings.identity)
-        self._objects = Objects(kube, self._drifted, self._ends)
+        self._objects = Objects(kube, self._drifted, self._ends, lambda: self._leading)
         self._statuses = Statuses(kube, store, lambda: self.leader.is_leader)
         self._steps = KeySteps(
             Credentials(vault), self._statuses, self._objects, self._events, clock, self.metrics.issued

@@ -210,12 +210,12 @@ class Owned:
         meta = raw["metadata"]
         owner = meta.get("labels", {}).get(names.LABEL_OWNER_UID, "")
         target = Target(kind, meta["namespace"], meta["name"])
-        known = target in self._objects
-        if not known and kind == kinds.SECRET:
-            self._first_seen(meta, owner)
+        if kind == kinds.SECRET and (target not in self._objects or not self._objects.leads()):
+            self._told(meta, owner)
         self._objects.seen(target, raw, owner)
 
-    def _first_seen(self, meta: Raw, owner: str) -> None:
+    def _told(self, meta: Raw, owner: str) -> None:
+        """What another process says of its write is believed; what somebody changes later is not."""
         annotations = meta.get("annotations") or {}
         part = meta.get("labels", {}).get(names.LABEL_PART)
         if part == "tls":

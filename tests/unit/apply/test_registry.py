@@ -126,3 +126,22 @@ async def test_a_change_during_our_write_is_drift(registry: Registry) -> None:
     assert registry.drifts == []  # its caller notes first what it wrote
     await asyncio.sleep(0)
     assert registry.drifts == ["me"]
+
+
+async def test_a_standby_takes_over_what_the_leader_wrote_meanwhile(registry: Registry) -> None:
+    """It would else write everything once more that changed since it was started."""
+    leads = False
+    standby = Registry()
+    standby.kube = registry.kube
+    standby.objects = Objects(
+        standby.kube, lambda owner, _: standby.drifts.append(owner), leads=lambda: leads
+    )
+    for value in ("x", "y"):
+        await registry.ensure(value)
+        standby.tell()
+    leads = True
+    assert not await standby.ensure("y")
+    registry.edit()
+    standby.tell()
+    assert await standby.ensure("y")
+    assert registry.kube.writes == ["Secret"] * 3
