@@ -1,4 +1,4 @@
-"""Follows one kind: list by pages, watch with bookmarks, list again after a 410 and every ten minutes.
+"""Follows one kind: list by pages, watch with bookmarks, list again after a failure and every ten minutes.
 
 Holds a resourceVersion per object and no object, so that a listing hands on only what changed.
 Ten thousand objects that nobody touched cost a relist and no work in the receiver.
@@ -7,7 +7,6 @@ Ten thousand objects that nobody touched cost a relist and no work in the receiv
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 from collections.abc import AsyncGenerator, Callable, Set
 from contextlib import aclosing
@@ -21,7 +20,6 @@ from sendward.errors import SendwardError, Unavailable
 
 _LOG: Final = structlog.get_logger(__name__)
 _WATCH_SECONDS: Final = 290  # the API server ends watches after 5 to 10 minutes anyway
-_STANDS_SECONDS: Final = 4.0  # the API server refuses a version that it does not have yet after 3
 _BACK_OFF_SECONDS: Final = (0.1, 10.0)  # first and longest
 
 Name = tuple[str, str]  # namespace ("" when there is none), name
@@ -67,14 +65,10 @@ class Informer:
         self._listed_at = 0.0
         self._last_event = self._clock.monotonic()
         self._cut_off = False  # since a watch or a listing failed, nothing was heard
-        self._watching = math.inf  # since when the present watch stands, monotonic
 
     def is_following(self) -> bool:
-        """Whether what was told is what the API server holds, but for what is on its way. After a failure
-        that is known again once anything is heard, or the watch stands: the server may have been restored.
-        """
-        stands = self._clock.monotonic() - self._watching >= _STANDS_SECONDS
-        return self.ready.is_set() and (stands or not self._cut_off)
+        """Whether what was told is what the API server holds, but for what is on its way."""
+        return self.ready.is_set() and not self._cut_off
 
     def last_event_age(self) -> float:
         """Seconds since the API server last said something about this kind: an event, a bookmark, a list."""
@@ -94,9 +88,10 @@ class Informer:
                 await self._watch()
                 failures = 0
             except (Gone, SendwardError) as error:
-                self._cut_off, self._watching = True, math.inf
-                if not isinstance(error, Unavailable):
-                    self._version = ""  # too old, or rights or the definition are missing: start anew
+                self._cut_off = True
+                # Whatever it was: a server that was restored meanwhile may go on with the watch as if nothing
+                # had happened, and never tell of what went back.
+                self._version = ""
                 _LOG.warning(
                     "watch.failed", kind=self._kind.kind, error=type(error).__name__, reason=str(error)
                 )
@@ -133,7 +128,7 @@ class Informer:
         self.ready.set()
 
     async def _watch(self) -> None:
-        started = self._watching = self._clock.monotonic()
+        started = self._clock.monotonic()
         heard = self._last_event
         events = self._kube.watch(
             self._kind,
