@@ -26,6 +26,7 @@ class Receiver:
     objects: dict[Name, Object] = field(default_factory=dict)
     events: list[tuple[str, str]] = field(default_factory=list)
     resets: int = 0
+    restored: int = 0
 
     def on_event(self, kind: str, obj: Object) -> None:
         name = (obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
@@ -38,6 +39,10 @@ class Receiver:
     def on_reset(self, names: Set[Name]) -> None:
         self.resets += 1
         self.objects = {name: obj for name, obj in self.objects.items() if name in names}
+
+    def on_restored(self, kind: str) -> None:
+        assert kind == "SenderAccount"
+        self.restored += 1
 
 
 def account(name: str, gateway: str = "g") -> Object:
@@ -69,7 +74,14 @@ async def following(client: KubeClient) -> AsyncIterator[Callable[..., tuple[Inf
 
     def start(**options: Any) -> tuple[Informer, Receiver]:
         receiver = Receiver()
-        informer = Informer(client, kinds.SENDER_ACCOUNT, receiver.on_event, receiver.on_reset, **options)
+        informer = Informer(
+            client,
+            kinds.SENDER_ACCOUNT,
+            receiver.on_event,
+            receiver.on_reset,
+            receiver.on_restored,
+            **options,
+        )
         tasks.append(asyncio.create_task(informer.run()))
         return informer, receiver
 
@@ -162,7 +174,7 @@ async def test_a_relist_comes_by_itself_and_costs_the_receiver_nothing(
     assert receiver.events == [("ADDED", "a")]
 
 
-async def test_a_restored_server_is_read_anew(fake: FakeKube, following: Start) -> None:
+async def test_a_restored_server_is_noticed_and_read_anew(fake: FakeKube, following: Start) -> None:
     fake.put(kinds.SENDER_ACCOUNT, account("a"))
     informer, receiver = following()
     await informer.ready.wait()
@@ -171,12 +183,43 @@ async def test_a_restored_server_is_read_anew(fake: FakeKube, following: Start) 
     fake.expire()
     fake.fail(410, matches=lambda request: "watch" in request.query)
     await until(lambda: receiver.events.count(("ADDED", "a")) == 2)
+    assert receiver.restored == 1
+
+
+@pytest.mark.parametrize("bump", [0, 1000])
+async def test_a_restore_is_noticed_by_one_object_however_far_the_server_went_on(
+    fake: FakeKube, following: Start, bump: int
+) -> None:
+    old = fake.put(kinds.SENDER_ACCOUNT, account("a"))
+    informer, receiver = following()
+    await informer.ready.wait()
+    fake.put(kinds.SENDER_ACCOUNT, account("a", "newer"))
+    await until(lambda: len(receiver.events) == 2)
+    fake.version += bump
+    fake.restore(kinds.SENDER_ACCOUNT, old)
+    fake.put(kinds.SENDER_ACCOUNT, account("b"))
+    fake.fail(500)
+    fake.drop_watches()
+    await until(lambda: receiver.restored)
+    await until(lambda: receiver.objects["n", "a"]["spec"] == old["spec"])
+
+
+async def test_after_a_failure_everything_is_listed(fake: FakeKube, following: Start) -> None:
+    """A server that was restored meanwhile would go on with the watch as if nothing had happened."""
+    fake.put(kinds.SENDER_ACCOUNT, account("a"))
+    _, receiver = following()
+    await until(lambda: receiver.objects)
+    fake.fail(500)
+    fake.drop_watches()
+    await until(lambda: receiver.resets == 2)
+    assert not receiver.restored
+    assert receiver.events == [("ADDED", "a")]
 
 
 async def test_faults_of_the_server_are_survived(fake: FakeKube, following: Start) -> None:
     fake.fail(503, times=2)
     fake.fail(403)
-    fake.fail("drop")
+    fake.fail(500)
     fake.put(kinds.SENDER_ACCOUNT, account("a"))
     _, receiver = following()
     await until(lambda: receiver.objects)

@@ -35,7 +35,12 @@ class Ready:
         def reset(_: Set[tuple[str, str]]) -> None:
             self._changed.set()
 
-        return Informer(kube, kind, event, reset, namespace=resources.NAMESPACE, relist_seconds=36_000)
+        def restored(found: str) -> None:
+            raise AssertionError(f"{found}: the API server's data was restored")
+
+        return Informer(
+            kube, kind, event, reset, restored, namespace=resources.NAMESPACE, relist_seconds=36_000
+        )
 
     def forget(self, kind: Kind, names: Iterable[str]) -> None:
         """Wait for these anew: they are about to change."""

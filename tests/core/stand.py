@@ -257,4 +257,8 @@ def _informer(client: KubeClient, kind: Kind, resources: Resources) -> Informer:
     def reset(seen: Any) -> None:
         resources.reset(kind.kind, {ObjectKey(kind.kind, ns, name) for ns, name in seen})
 
-    return Informer(client, kind, event, reset)
+    return Informer(client, kind, event, reset, _unexpected)
+
+
+def _unexpected(kind: str) -> None:
+    raise AssertionError(f"{kind}: nothing was restored")

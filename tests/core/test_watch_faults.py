@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -36,8 +37,10 @@ def world() -> Iterator[World]:
 
 def resync(world: World) -> None:
     """What happens every ten minutes: everything is listed, and what was not shown is gone."""
+    restored: list[str] = []
     for kind in kinds.OURS:
-        world.loop.run_until_complete(listing(world.kube, kind, world.resources))
+        world.loop.run_until_complete(listing(world.kube, kind, world.resources, restored.append))
+    assert not restored
     for kind in (kinds.SECRET, kinds.NETWORK_POLICY):
         present = set()
         for obj in world.kube.of(kind):
@@ -232,3 +235,18 @@ def test_what_was_deleted_during_a_listing_does_not_come_back(world: World) -> N
     world.settle()
     assert world.condition("APIKey", "k", "ResolvedRefs")[0] == "False"
     assert world.vault.written == 1
+
+
+def test_a_listing_that_is_older_than_what_is_known_tells_of_a_restore(world: World) -> None:
+    """An object that went back to what a backup holds; the Store would keep the newer one for ever."""
+    page, restored = world.kube.page, list[str]()
+
+    async def backup(which: Kind, **options: Any) -> Page:
+        found = await page(which, **options)
+        items = [obj | {"metadata": obj["metadata"] | {"resourceVersion": "1"}} for obj in found.items]
+        return replace(found, items=items)
+
+    world.kube.page = backup  # type: ignore[assignment, method-assign]
+    kind = kinds.MESSAGING_GATEWAY
+    world.loop.run_until_complete(listing(world.kube, kind, world.resources, restored.append))
+    assert restored == [kind.kind]

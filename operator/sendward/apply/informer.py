@@ -14,7 +14,7 @@ from typing import Final, cast
 
 import structlog
 
-from sendward.apply.ports import Gone, Kind, Kube, Object, WatchEvent
+from sendward.apply.ports import Gone, Kind, Kube, Object, Page, WatchEvent
 from sendward.clock import Clock, SystemClock
 from sendward.errors import SendwardError, Unavailable
 
@@ -26,12 +26,16 @@ Name = tuple[str, str]  # namespace ("" when there is none), name
 
 
 class Informer:
-    """Calls `on_event(type, object)` with ADDED, MODIFIED or DELETED, and `on_reset(names)`.
+    """Calls `on_event(type, object)` with ADDED, MODIFIED or DELETED, `on_reset(names)`, `on_restored(kind)`.
 
     A listing reports each new or changed object as ADDED or MODIFIED, then calls `on_reset` with the
     names of everything that exists: the receiver drops the rest (no DELETED comes for these). The
     callbacks run in the event loop, must not block and must not raise. `ready` is set after the
     first listing.
+
+    `on_restored`: a listing is older than what was told before, so etcd was restored from a backup. What
+    this process holds belongs to another past, and it had better begin anew; the listing is told all the
+    same.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Informer:
         kind: Kind,
         on_event: Callable[[str, Object], None],
         on_reset: Callable[[Set[Name]], None],
+        on_restored: Callable[[str], None],
         *,
         namespace: str | None = None,
         label_selector: str = "",
@@ -53,6 +58,7 @@ class Informer:
         self._kind = kind
         self._on_event = on_event
         self._on_reset = on_reset
+        self._on_restored = on_restored
         self._namespace = namespace
         self._label_selector = label_selector
         self._metadata_only = metadata_only
@@ -110,7 +116,10 @@ class Informer:
                 limit=self._page_size,
                 continue_token=token,
             )
-            self._distrust_after_restore(page.resource_version)
+            if self._went_back(page):
+                self._on_restored(self._kind.kind)
+                self._known = {}  # an old number may stand for another content
+            self._highest = int(page.resource_version)
             for obj in page.items:
                 name, version = _identity(obj)
                 seen[name] = version
@@ -158,11 +167,12 @@ class Informer:
             self._known[name] = version
         self._on_event(event.type, event.object)
 
-    def _distrust_after_restore(self, listed: str) -> None:
-        """After a restore of etcd versions run back, and an old number may stand for another content."""
-        if int(listed) < self._highest:
-            self._known = {}
-        self._highest = int(listed)
+    def _went_back(self, page: Page) -> bool:
+        """A listing is read from etcd's majority: nothing in it can be older than what was seen before."""
+        if int(page.resource_version) < self._highest:
+            return True
+        pairs = (_identity(obj) for obj in page.items)
+        return any(int(version) < int(self._known.get(name, 0)) for name, version in pairs)
 
     def _heard(self) -> None:
         self._last_event = self._clock.monotonic()

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Set
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Sequence, Set
 from typing import Any, Final
 
 import structlog
@@ -37,7 +36,7 @@ from sendward.controller.gateways import Gateways
 from sendward.controller.hub import Hub
 from sendward.controller.keysteps import KeySteps
 from sendward.controller.leader import Leader
-from sendward.controller.listing import keep_listing
+from sendward.controller.listing import Listing
 from sendward.controller.loop import Loop, Queued
 from sendward.controller.metrics import Metrics
 from sendward.controller.overtaking import Overtaking
@@ -93,7 +92,6 @@ class Operator:
         self._patience = Patience(clock.monotonic())
         self.leader = Leader(kube, settings.namespace, settings.identity, clock, on_lost=_die)
         self._leading = False
-        self._relisted = asyncio.Event()  # what is recorded of keys may have been restored
         self.hub = Hub(
             kube,
             view,
@@ -155,6 +153,7 @@ class Operator:
         self._tenants = Tenants(
             self._kube, self.store, self._objects, owned, documents, self._signer,
             lambda: self.authority.bundle, self._opened, lambda: self._leading,
+            _restored,
         )  # fmt: skip
 
     # --- news -----------------------------------------------------------------------------------
@@ -238,8 +237,6 @@ class Operator:
             def reset(seen: Set[tuple[str, str]]) -> None:
                 for other in handlers.WATCHED:  # what this watch missed, that of kopf missed too
                     self._resources.gaps[other.kind].set()
-                if kind == kinds.API_KEY:
-                    self._relisted.set()
                 self._resources.reset(kind.kind, {ObjectKey(kind.kind, ns, name) for ns, name in seen})
 
             return self._informer(
@@ -278,37 +275,36 @@ class Operator:
         def event(type_: str, raw: dict[str, Any]) -> None:
             (deleted if type_ == "DELETED" else changed)(raw)
 
-        return Informer(self._kube, kind, event, reset, label_selector=label_selector)
+        return Informer(self._kube, kind, event, reset, _restored, label_selector=label_selector)
 
     async def run(self) -> None:
         """Until cancelled."""
         await self.authority.ensure()
         await self.hub.start(self.authority.hub_context, port=self._hub_port)
         informers = self._informers()
-        listed = {kind: asyncio.Event() for kind in handlers.WATCHED}
-        probes = Probes(self.metrics.registry, lambda: all(e.is_set() for e in listed.values()), informers)
+        listings = [Listing(self._kube, kind, self._resources, _restored) for kind in handlers.WATCHED]
+        views: list[Informer | Listing] = [*informers, *listings]
+        probes = Probes(self.metrics.registry, lambda: all(one.ready.is_set() for one in listings), informers)
         await probes.start(self._probe_port)
         try:
             async with asyncio.TaskGroup() as group:
-                for informer in informers:
-                    group.create_task(informer.run())
-                for kind, event in listed.items():
-                    group.create_task(keep_listing(self._kube, kind, self._resources, event))
+                for one in views:
+                    group.create_task(one.run())
                 group.create_task(self._follow(self._resources, self._kube.url, self._settings.identity))
                 group.create_task(self.leader.run())
-                group.create_task(self._lead(informers, listed))
+                group.create_task(self._lead(views))
                 group.create_task(self._every(_RESYNC, self._stand_by))
         finally:
             await probes.stop()
             await self._tenants.close()
             await self.hub.stop()
 
-    async def _lead(self, informers: list[Informer], listed: dict[Kind, asyncio.Event]) -> None:
-        for waiting in [informer.ready for informer in informers] + list(listed.values()):
-            await waiting.wait()
+    async def _lead(self, views: Sequence[Informer | Listing]) -> None:
+        for view in views:
+            await view.ready.wait()
         await self._tenants.ready()
         await self.leader.acquired.wait()
-        await self._see(informers)
+        await self._see(views)
         self.metrics.leads(lambda: self.leader.is_leader)
         self._leading = True
         self._patience.started = self._clock.monotonic()
@@ -325,34 +321,29 @@ class Operator:
             group.create_task(self._compare())
 
     async def _compare(self) -> None:
-        """With Vault: now, after each listing of APIKeys, and soon again while something was undecided. The
-        guards first: what they know tells a restored etcd from a restored Vault.
+        """With Vault, every ten minutes, and soon again while something was undecided. The guards first: what
+        they know tells a restored etcd from a restored Vault.
         """
-        self._relisted.set()
-        pause = _RESYNC
+        pause = soon = _GUARDS_FIRST
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._relisted.wait()
-            if self._relisted.is_set():
-                self._relisted.clear()
-                await asyncio.sleep(_GUARDS_FIRST)
+            await asyncio.sleep(pause)
             try:
                 await self._audit.run()
             except SendwardError as error:
                 _log.warning("Vault not compared", cause=str(error))
                 pause = _RETRY
                 continue
-            soon = min(2 * max(pause, _GUARDS_FIRST), _RESYNC) if pause < _RESYNC else _GUARDS_FIRST
-            pause = soon if self._audit.undecided else _RESYNC
+            undecided = self._audit.undecided
+            pause = soon if undecided else _RESYNC
+            soon = min(2 * soon, _RESYNC) if undecided else _GUARDS_FIRST
 
-    async def _see(self, informers: list[Informer]) -> None:
+    async def _see(self, views: Sequence[Informer | Listing]) -> None:
         """A standby may lead before its watches are mended. What it holds may be newer than what the API
         server has, if that was restored: who would decide by it destroys what senders use.
         """
         try:
             async with asyncio.timeout(_SEE):
-                while not all(i.is_following() for i in informers) or not self._tenants.are_following():  # noqa: ASYNC110 - of many, and rarely
+                while not all(view.is_following() for view in [*views, self._tenants]):  # noqa: ASYNC110 - many
                     await asyncio.sleep(_SEE / 100)
         except TimeoutError:
             _log.error("the watches are not mended: another process takes over")
@@ -393,6 +384,12 @@ class Operator:
                 await asyncio.sleep(_RETRY)
                 continue
             await asyncio.sleep(seconds)
+
+
+def _restored(kind: str) -> None:
+    """What was seen of all objects belongs to another past: a new process sees only what there is."""
+    _log.error("the API server's data was restored from a backup", kind=kind)
+    _die()
 
 
 def _die() -> None:

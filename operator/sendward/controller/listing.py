@@ -7,6 +7,7 @@ ghosts). The first one also is the barrier before the loop may decide anything.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -23,8 +24,11 @@ _SETTLE: Final = 1.0  # several watches notice the same gap
 _log = structlog.get_logger(__name__)
 
 
-async def listing(kube: Kube, kind: Kind, resources: Resources) -> None:
-    """List a kind by pages and reset the Store to it. Raises SendwardError."""
+async def listing(kube: Kube, kind: Kind, resources: Resources, restored: Callable[[str], None]) -> None:
+    """List a kind by pages and reset the Store to it. Raises SendwardError. `restored`: as `on_restored`
+    of an Informer.
+    """
+    before = resources.versions(kind.kind)
     seen: set[ObjectKey] = set()
     told = resources.listen(kind.kind)
     token = ""
@@ -33,6 +37,8 @@ async def listing(kube: Kube, kind: Kind, resources: Resources) -> None:
         for raw in page.items:
             meta = raw["metadata"]
             key = ObjectKey(kind.kind, meta["namespace"], meta["name"])
+            if int(meta["resourceVersion"]) < before.get(key, 0):
+                restored(kind.kind)
             if key not in told:  # else the watch is ahead of the page: the object may be gone again
                 resources.event(kind.kind, raw)
             seen.add(key)
@@ -42,21 +48,38 @@ async def listing(kube: Kube, kind: Kind, resources: Resources) -> None:
     resources.reset(kind.kind, seen)
 
 
-async def keep_listing(kube: Kube, kind: Kind, resources: Resources, ready: asyncio.Event) -> None:
-    """List at once, after each gap of a watch, and every ten minutes, until cancelled. Sets `ready` after
-    the first success.
+class Listing:
+    """Lists at once, after each gap of a watch, and every ten minutes. `restored`: as `on_restored` of an
+    Informer. `ready` is set after the first listing.
     """
-    gap = resources.gaps[kind.kind]
-    while True:
-        try:
-            await listing(kube, kind, resources)
-        except SendwardError as error:
-            _log.warning("listing failed", kind=kind.kind, cause=str(error))
-            await asyncio.sleep(_RETRY)
-            continue
-        ready.set()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_EVERY):
-                await gap.wait()
-        await asyncio.sleep(_SETTLE)
-        gap.clear()
+
+    def __init__(self, kube: Kube, kind: Kind, resources: Resources, restored: Callable[[str], None]) -> None:
+        self.ready = asyncio.Event()
+        self._kube = kube
+        self._kind = kind
+        self._resources = resources
+        self._restored = restored
+        self._gap = resources.gaps[kind.kind]
+        self._due = False  # since a gap was noticed, nothing was listed
+
+    def is_following(self) -> bool:
+        """Whether what was told is what the API server holds, but for what is on its way."""
+        return self.ready.is_set() and not self._due and not self._gap.is_set()
+
+    async def run(self) -> None:
+        """Runs until it is cancelled; faults of the API server are logged and tried again."""
+        while True:
+            try:
+                await listing(self._kube, self._kind, self._resources, self._restored)
+            except SendwardError as error:
+                _log.warning("listing failed", kind=self._kind.kind, cause=str(error))
+                await asyncio.sleep(_RETRY)
+                continue
+            self._due = False
+            self.ready.set()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_EVERY):
+                    await self._gap.wait()
+                    self._due = True
+            await asyncio.sleep(_SETTLE)
+            self._gap.clear()

@@ -32,7 +32,9 @@ _log = structlog.get_logger(__name__)
 
 
 class Tenants:
-    """`opened` is called for each namespace whose watches have listed and whose documents are loaded."""
+    """`opened` is called for each namespace whose watches have listed and whose documents are loaded.
+    `restored`: as `on_restored` of an Informer.
+    """
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class Tenants:
         bundle: Callable[[], str],
         opened: Callable[[str], None],
         leads: Callable[[], bool],
+        restored: Callable[[str], None],
     ) -> None:
         self._kube = kube
         self._store = store
@@ -55,6 +58,7 @@ class Tenants:
         self._bundle = bundle
         self._opened = opened
         self._leads = leads
+        self._restored = restored
         self._tasks: dict[str, list[asyncio.Task[None]]] = {}
         self._informers: dict[str, list[Informer]] = {}
 
@@ -73,7 +77,7 @@ class Tenants:
         """Wait until every namespace known now has listed."""
         await asyncio.gather(*(i.ready.wait() for found in self._informers.values() for i in found))
 
-    def are_following(self) -> bool:
+    def is_following(self) -> bool:
         """Whether the view of every onboarded namespace is that of the API server."""
         return all(i.is_following() for found in self._informers.values() for i in found)
 
@@ -93,6 +97,7 @@ class Tenants:
             kind,
             event,
             reset,
+            self._restored,
             namespace=namespace,
             label_selector=_OURS,
             metadata_only=metadata_only,

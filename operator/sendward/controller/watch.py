@@ -44,6 +44,11 @@ class Resources:
         # By kind: a watch began anew, and does not tell what vanished before.
         self.gaps: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
+    def versions(self, kind: str) -> dict[ObjectKey, int]:
+        """The resourceVersion of every object of a kind that is known."""
+        records = (record for _, group in self._store.groups() for record in group.of(kind).values())
+        return {record.meta.key: int(record.version) for record in records}
+
     def listen(self, kind: str) -> set[ObjectKey]:
         """A listing beside the watch begins: what is told from now on, until `reset`, is newer than it."""
         self._told[kind] = set()
