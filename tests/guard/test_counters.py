@@ -168,16 +168,19 @@ async def test_another_term_begins_empty(guard: Guard) -> None:
     assert await guard.left() == 0, "nor does the earlier one come back"
 
 
-async def test_a_redis_that_may_evict_is_refused(guard: Guard, redis: RedisServer) -> None:
-    redis.command("CONFIG", "SET", "maxmemory", "50mb")
-    redis.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+async def unfit(guard: Guard) -> list[str]:
+    """Why the guard does not reach its counters, as it says in the log, once."""
     with capture_logs() as logs:
         await guard.counters.check()
         await guard.connect()
     assert not guard.counters.reachable
-    assert [entry["why"] for entry in logs] == [
-        "it may evict counters: set maxmemory-policy to noeviction"
-    ], "said once"
+    return [entry["why"] for entry in logs]
+
+
+async def test_a_redis_that_may_evict_is_refused(guard: Guard, redis: RedisServer) -> None:
+    redis.command("CONFIG", "SET", "maxmemory", "50mb")
+    redis.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    assert await unfit(guard) == ["it may evict counters: set maxmemory-policy to noeviction"]
     redis.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
     await guard.connect()
     assert guard.counters.reachable
@@ -185,21 +188,12 @@ async def test_a_redis_that_may_evict_is_refused(guard: Guard, redis: RedisServe
 
 async def test_a_full_redis_is_not_reachable(guard: Guard, redis: RedisServer) -> None:
     redis.command("CONFIG", "SET", "maxmemory", "1")
-    with capture_logs() as logs:
-        await guard.counters.check()
-    assert not guard.counters.reachable
-    assert [entry["why"] for entry in logs] == ["its memory is full: raise its maxmemory"]
+    assert await unfit(guard) == ["its memory is full: raise its maxmemory"]
 
 
 async def test_a_replica_is_refused(guard: Guard, redis: RedisServer) -> None:
     redis.command("REPLICAOF", "127.0.0.1", "1")
-    with capture_logs() as logs:
-        await guard.counters.check()
-        await guard.connect()
-    assert not guard.counters.reachable
-    assert [entry["why"] for entry in logs] == [
-        "it is a replica: let spec.limits.redis.host name the primary"
-    ]
+    assert await unfit(guard) == ["it is a replica: let spec.limits.redis.host name the primary"]
     assert await guard.take(1) is None
 
 
