@@ -50,7 +50,7 @@ bench: venv prerequisites lab ## measure, beside the figures to reach
 	$(ENTER) $(RUN) -m tests.bench
 
 .PHONY: faults
-faults: venv prerequisites lab ## kill the operator before and after each of its calls (about 40 minutes)
+faults: venv prerequisites lab ## kill the operator before and after each of its calls (about 25 minutes)
 	$(ENTER) $(RUN) -m tests.faults.matrix
 
 # Seconds for each target.

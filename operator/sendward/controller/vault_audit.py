@@ -1,9 +1,9 @@
 """What Vault holds, against what is recorded: found are keys without an owner, values that are gone, and
 ended values that came back, after a hand or a backup of Vault was at work.
 
-A round costs one LIST and a few reads per namespace: of the key that changed last, which a backup cannot
-know, and of some others, so that each key is looked at once a day. Only what is wrong there makes it look
-at every key of the namespace.
+A round costs one LIST and a few reads per namespace: of the keys that changed last, which a backup cannot
+know, of those that Vault has nothing of, and of some others, so that each key is looked at once a day.
+Only what is wrong there makes it look at every key of the namespace.
 """
 
 from __future__ import annotations
