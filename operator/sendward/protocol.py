@@ -6,7 +6,7 @@
       | -- Ack / Nack -------------------->  |   after Envoy took it too
       | <----------------------- Shares ---  |   decreases first; after all acknowledged, increases
       | -- SharesAck --------------------->  |
-      | -- Report (each second) ---------->  |   demand, last use, counters
+      | -- Report (each second) ---------->  |   demand, last use, place of the counters
       | -- Leave ------------------------->  |   at its end: its shares, and what is left in them
 
 The hub never learns from the client which gateway it serves: it takes that from the pod.
@@ -50,7 +50,7 @@ class Shares(Struct, frozen=True, tag=True, omit_defaults=True):
 
     `subjects` maps the uid of an account or key to its share; all others have `default`.
     `filled`: the tokens that come with what this message adds; the rest of it starts empty.
-    `counters`: limit by the shared counters of this term, and by no share; "": by shares. `full`: the
+    `term`: limit by the shared counters of this term, and by no share; "": by shares. `full`: the
     counters of that term begin full, since nobody can have used anything yet; this guard fills them, once.
     """
 
@@ -58,7 +58,7 @@ class Shares(Struct, frozen=True, tag=True, omit_defaults=True):
     default: Count
     subjects: dict[Id, Count] = field(default_factory=dict)
     filled: Portions = field(default_factory=Portions)
-    counters: Id = ""
+    term: Id = ""
     full: bool = False
 
 
@@ -114,16 +114,21 @@ class Leave(Struct, frozen=True, tag=True, omit_defaults=True):
 class Report(Struct, frozen=True, tag=True, omit_defaults=True):
     """Usage since the last report. `demand`: messages asked for (also refused ones) per account or
     key uid. `last_used`: Unix seconds per key-version id. `bursts`: of the subjects in `demand`, the
-    smallest burst of their limits; a share below one message of it lets nothing pass. `counters`:
-    which shared counters it reaches: their declared place and the Redis process there; "": none; None:
+    smallest burst of their limits; a share below one message of it lets nothing pass. `place`: which
+    shared counters it reaches: where they are declared to be and the Redis process there; "": none; None:
     that is not known yet, and nobody need leave the counters for it.
     """
 
     demand: dict[str, int]
     last_used: dict[str, int]
     bursts: dict[str, int] = field(default_factory=dict)
-    counters: Id | None = ""
+    place: Id | None = ""
 
 
 GuardMessage = Hello | Ack | Nack | SharesAck | Leave | Report
 HubMessage = Part | Shares
+
+
+def is_of_place(longer: str, place: str) -> bool:
+    """Whether a term, or a more exact place, is of this place of shared counters."""
+    return bool(place) and longer.startswith(f"{place}.")

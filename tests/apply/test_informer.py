@@ -235,16 +235,21 @@ async def test_a_page_that_expires_midway_starts_anew(fake: FakeKube, following:
     assert informer.last_event_age() < 20
 
 
-async def test_after_a_failure_it_follows_only_once_something_was_heard(
+async def test_after_a_failure_it_follows_only_once_everything_was_listed(
     fake: FakeKube, following: Start
 ) -> None:
     """What it told may be newer than what a restored server has: nobody may decide by it."""
-    fake.put(kinds.SENDER_ACCOUNT, account("a"))
-    informer, _ = following()
+    for number in range(5):
+        fake.put(kinds.SENDER_ACCOUNT, account(f"a{number}"))
+    informer, receiver = following(page_size=2)
     await informer.ready.wait()
     assert informer.is_following()
-    fake.fail(500, times=2)
+    fake.fail(500)
+    fake.fail(500, times=3, matches=lambda request: "continue" in request.query)
     fake.drop_watches()
     await until(lambda: not informer.is_following())
     fake.put(kinds.SENDER_ACCOUNT, account("b"))
+    while receiver.resets < 2:
+        assert not informer.is_following(), "of some pages only"
+        await asyncio.sleep(0)
     await until(informer.is_following)

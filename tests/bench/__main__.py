@@ -1,5 +1,7 @@
 """`python -m tests.bench`: measure Sendward on real servers, print a table, write build/bench/results.json.
 
+With an option that leaves something out, part.json is written there instead.
+
 Runs inside the lab's namespaces (`make bench`, or `python -m tests.lab.enter -- python -m tests.bench`).
 Progress goes to stderr.
 """
@@ -17,6 +19,7 @@ from tests.lab.images import REPOSITORY
 from tests.lab.prerequisites import LabError
 
 RESULTS = REPOSITORY / "build" / "bench" / "results.json"
+PART = RESULTS.with_name("part.json")
 
 
 def _arguments() -> argparse.Namespace:
@@ -65,8 +68,9 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     print(figures.table(found))
-    figures.write(RESULTS, found, about)
-    print(f"written to {RESULTS.relative_to(REPOSITORY)}", file=sys.stderr)
+    place = PART if any(vars(arguments).values()) else RESULTS
+    figures.write(place, found, about)
+    print(f"written to {place.relative_to(REPOSITORY)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ async def measure(keys: Sequence[int], rounds: Rounds, say: Say) -> list[Figure]
             for variant in variants if number % 2 else reversed(variants):
                 await _load(variant, rounds, keep=number > 0)
         figures = [found for variant in variants for found in _figures(variant, variants[0])]
-        return [*figures, _beside_native(variants)]
+        return [*figures, *_beside_native(variants)]
 
 
 def _application(stack: ExitStack) -> int:
@@ -219,8 +219,11 @@ def _figures(variant: Variant, plain: Variant) -> list[Figure]:
     return result
 
 
-def _beside_native(variants: Sequence[Variant]) -> Figure:
-    """Sendward beside the native chain with a signing check; both with the highest number of keys."""
-    latest = {variant.name: variant for variant in variants}
-    ours, theirs = latest["sendward"], latest["native_signed"]
-    return figure("cpu_ratio_to_native_signed", ours.samples.ratio(theirs.samples), "x", ours.keys)
+def _beside_native(variants: Sequence[Variant]) -> list[Figure]:
+    """Sendward beside the native chains of as many keys."""
+    ours = {variant.keys: variant.samples for variant in variants if variant.name == "sendward"}
+    return [
+        figure(f"cpu_ratio_to_{one.name}", ours[one.keys].ratio(one.samples), "x", one.keys)
+        for one in variants
+        if one.name in ("native", "native_signed")
+    ]

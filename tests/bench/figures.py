@@ -44,6 +44,7 @@ _AIMS: Final[Mapping[str, Aim]] = {
     "api_writes_per_account": Aim("<=", 3),
     "vault_calls_per_account": Aim("<=", 1.1),
     "operator_rss_mb": Aim("<", 250),
+    "rotate_all_rss_mb": Aim("<", 250),
     "apply_to_enforced_ms_p50": Aim("<", 1000),
     "apply_to_enforced_ms_p99": Aim("<", 2000),
     "revoke_to_refused_ms_p50": Aim("<", 300),

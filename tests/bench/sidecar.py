@@ -175,7 +175,7 @@ class Sidecar:
         if counters is not None:
             # As an earlier guard of the pod was told by the hub.
             holding = Holding(self.place.path(names.PATH_RUN))
-            holding.keep(Shares(1, 0, counters=f"{await _place(counters)}.bench"))
+            holding.keep(Shares(1, 0, term=f"{await _place(counters)}.bench"))
         self._write_part(names.PART_GATEWAY, gateway)
         shards: list[list[Account]] = [[] for _ in range(SHARDS)]
         for account in accounts(credentials):

@@ -90,8 +90,8 @@ def test_a_restart_finds_nothing_to_write_whatever_the_order_of_conditions(world
     assert world.kube.writes[written:] == []
 
 
-def test_a_document_that_cannot_be_written_is_the_fault_of_its_own_gateway(world: World) -> None:
-    """Whatever got past the models: the other gateways' parts go out, and the operator goes on."""
+def test_a_document_that_cannot_be_written_is_the_fault_of_its_own_part(world: World) -> None:
+    """Whatever got past the models: all other parts go out, of its gateway too, and the operator goes on."""
     world.put("MessagingGateway", "other", GATEWAY)
     world.add_guard("p2", "other")
     world.settle()

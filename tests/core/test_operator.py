@@ -191,3 +191,18 @@ async def test_twelve_hundred_accounts_over_three_pages_are_all_seen(stand: Stan
         lambda: all(_has_status(account) for account in stand.kube.objects(kinds.SENDER_ACCOUNT))
     )
     assert stand.kube.count("GET", "/senderaccounts") >= 3
+
+
+async def test_a_namespace_that_may_not_be_read_holds_up_no_other(stand: Stand) -> None:
+    """Its Role is gone, or not there yet: the others are taken over by a new process all the same."""
+    await _settled(stand)
+    labels = {names.LABEL_ONBOARDED: "true"}
+    stand.kube.put(kinds.NAMESPACE, {"metadata": {"name": "closed", "labels": labels}})
+    stand.kube.fail(403, times=1_000_000, matches=lambda request: "/namespaces/closed/" in request.path)
+    await stand.stop()
+    await stand.start()
+    _account(stand, 7)
+    await stand.until(lambda: stand.condition("SenderAccount", "a7", "Accepted") == "True")
+    assert "closed" not in stand.operator.store.opened
+    stand.kube.faults.clear()
+    await stand.until(lambda: "closed" in stand.operator.store.opened)

@@ -14,7 +14,7 @@ import pytest
 from sendward.apply import kinds
 from sendward.apply.objects import Target
 from sendward.apply.ports import Kind, Object, Page
-from sendward.controller.listing import listing
+from sendward.controller.listing import list_all
 from tests.core.harness import TENANT, World
 from tests.core.test_key_life import GATEWAY, POLICIES
 
@@ -39,7 +39,7 @@ def resync(world: World) -> None:
     """What happens every ten minutes: everything is listed, and what was not shown is gone."""
     restored: list[str] = []
     for kind in kinds.OURS:
-        world.loop.run_until_complete(listing(world.kube, kind, world.resources, restored.append))
+        world.loop.run_until_complete(list_all(world.kube, kind, world.resources, restored.append))
     assert not restored
     for kind in (kinds.SECRET, kinds.NETWORK_POLICY):
         present = set()
@@ -248,5 +248,5 @@ def test_a_listing_that_is_older_than_what_is_known_tells_of_a_restore(world: Wo
 
     world.kube.page = backup  # type: ignore[assignment, method-assign]
     kind = kinds.MESSAGING_GATEWAY
-    world.loop.run_until_complete(listing(world.kube, kind, world.resources, restored.append))
+    world.loop.run_until_complete(list_all(world.kube, kind, world.resources, restored.append))
     assert restored == [kind.kind]

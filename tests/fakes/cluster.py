@@ -29,7 +29,7 @@ class Cluster:
     """Guards and the hub's account of them."""
 
     def __init__(self) -> None:
-        self.hub = GatewayShares()
+        self.hub = GatewayShares(lambda: "word")
         self.guards: dict[str, Guard] = {}
         self.now = 0.0
 

@@ -18,6 +18,7 @@ SECOND = 1_000_000_000
 LATENCY = SECOND // 50
 GRACE = 60 * SECOND  # after staleAfter, until the hub gives the shares of a guard to others
 START = 3 * SECOND // 2  # until a guard has its document, and knows whether it reaches the counters
+UNMET = 10 * SECOND  # until one that never reached them says so, as guard/counters.py does
 GUESS = 3 * SECOND  # a new guard without shares guesses then, as guard/main.py does
 UID = "account"
 
@@ -108,6 +109,7 @@ class Pod:
     began: int = 0
     heard: int = 0  # when it last heard of the hub
     counters: bool = True  # whether it can reach the shared counters, if there are any
+    met: bool = False  # its guard has reached them once
     primary: int = 0  # which of two Redis it reaches under the one name
     term: str = ""
     demand: dict[str, int] = field(default_factory=dict)
@@ -117,10 +119,12 @@ class Pod:
 class Fleet:
     """`limit` holds for the one account, over all pods. `place`: of counters that they share; "": none."""
 
+    _words = count()
+
     def __init__(self, limit: Limit, *, new: bool = True, place: str = "") -> None:
         self.limit = limit
         self.now = 0
-        self.hub = GatewayShares()
+        self.hub = self._leader()
         if new:
             self.hub.begin()
         self.pods: dict[str, Pod] = {}
@@ -137,6 +141,9 @@ class Fleet:
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
         self._in(SECOND, self._tick)
+
+    def _leader(self) -> GatewayShares:
+        return GatewayShares(lambda: str(next(self._words)))
 
     # --- time -----------------------------------------------------------------------------------
 
@@ -185,10 +192,10 @@ class Fleet:
         """The guard is killed; its successor knows what it held, and no counter."""
         self.cut(name, back=False)
         pod = self.pods[name]
-        pod.limiter, pod.fresh, pod.guessed, pod.demand = self._limiter(), False, False, {}
+        pod.limiter, pod.fresh, pod.guessed, pod.met, pod.demand = self._limiter(), False, False, False, {}
         if pod.held is not None:
             pod.limiter.set_shares(self.now, pod.held.default, pod.held.subjects)
-        pod.term = pod.held.counters if pod.held else ""
+        pod.term = pod.held.term if pod.held else ""
         self._start(pod)
 
     def leave(self, name: str, *, in_order: bool = True) -> None:
@@ -222,7 +229,7 @@ class Fleet:
 
     def take_over(self) -> None:
         """Another process leads; it knows the pods, and nothing of shares."""
-        self.hub = GatewayShares()
+        self.hub = self._leader()
         self.hub.expect(self.pods)
         self._led = self.now
         for name, pod in self.pods.items():
@@ -260,11 +267,11 @@ class Fleet:
     def _read(self, pod: Pod, message: Shares, stream: int) -> None:
         if pod.stream != stream:
             return
-        if message.counters and self._reaches(pod, message.counters):
-            self._counters(pod).begin(message.counters, self.now, full=message.full)
+        if message.term and self._reaches(pod, message.term):
+            self._counters(pod).begin(message.term, self.now, full=message.full)
         freed = pod.limiter.set_shares(self.now, message.default, message.subjects, message.filled)
-        pod.term = message.counters
-        pod.held = Shares(message.round, message.default, message.subjects, counters=message.counters)
+        pod.term = message.term
+        pod.held = Shares(message.round, message.default, message.subjects, term=message.term)
         self._in(LATENCY, lambda: self._acknowledged(pod, message, stream, freed))
 
     def _counters(self, pod: Pod) -> Counters:
@@ -274,6 +281,13 @@ class Fleet:
         """Which counters the pod reaches."""
         known = self.place and pod.counters and not self._is_starting(pod)
         return f"{self.place}.{self._counters(pod).process}" if known else ""
+
+    def _told(self, pod: Pod) -> str | None:
+        """What it reports of that."""
+        place = self._place(pod)
+        pod.met = pod.met or bool(place)
+        unmet = self.place and not pod.met and self.now < pod.began + UNMET
+        return None if unmet or self._is_starting(pod) else place
 
     def _is_starting(self, pod: Pod) -> bool:
         return self.now < pod.began + START
@@ -297,8 +311,8 @@ class Fleet:
         if pod.term and self._reaches(pod, pod.term):
             self._counters(pod).begin(pod.term, self.now)
         if pod.connected:
-            bursts = {uid: burst for uid in demand if (burst := limiter.burst(uid)) is not None}
-            news = self.hub.reach(pod.name, None if self._is_starting(pod) else self._place(pod))
+            news = self.hub.reach(pod.name, self._told(pod))
+            bursts = dict.fromkeys(demand, self.limit.burst)
             if self.hub.report(pod.name, demand, self.now / SECOND, bursts) or news:
                 self._send()
         self._in(SECOND, lambda: self._report(pod, limiter))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.guard.counters_guard import PORT, Guard
+from tests.guard.counters_relay import Relay
 from tests.lab.redis_server import RedisServer
 
 
@@ -46,3 +47,12 @@ async def other(guard: Guard, tmp_path: Path) -> AsyncIterator[Guard]:
     await made.counters.check()
     yield made
     await made.counters.close()
+
+
+@pytest.fixture
+async def relay(redis: RedisServer) -> AsyncIterator[Relay]:
+    """Redis, as slow as the test says."""
+    made = Relay()
+    await made.start()
+    yield made
+    await made.stop()

@@ -15,6 +15,8 @@ from tests.lab.redis_server import RedisServer
 
 pytestmark = pytest.mark.lab
 
+DAY = 86_400_000  # ms
+
 
 async def test_nothing_is_asked_before_the_first_check(redis: RedisServer, tmp_path: Path) -> None:
     counters = SharedCounters(GATEWAY, tmp_path)
@@ -210,7 +212,7 @@ async def test_a_primary_that_was_a_replica_meanwhile_gives_nothing(guard: Guard
 
 async def test_what_others_wrote_into_the_keys_never_admits(guard: Guard, redis: RedisServer) -> None:
     await guard.counters.begin(TERM, full=True)
-    head = redis.command("GET", key("term")).strip()
+    head = redis.command("GET", key("term")).rpartition(" ")[0]
     odd = [
         "", head, f"{head}x\n1 86400 100 0 0", f"{head}\nnonsense", f"{head}\n1 86400 100 0 -5",
         f"{head}\n1 86400 100 0 99999999999999999999", f"{head}\n1 86400 100 9999999999999999 0",
@@ -262,14 +264,44 @@ async def test_a_forgotten_script_is_loaded_again(guard: Guard, redis: RedisServ
     assert await guard.left() == 99
 
 
-async def test_keys_expire_once_they_would_be_full_but_the_term_stays(
+def expires(redis: RedisServer, name: str) -> int:
+    """In so many ms."""
+    return int(redis.command("PTTL", key(name)).strip().removeprefix(":"))
+
+
+async def test_keys_expire_once_they_would_be_full_and_their_term_after_them(
     guard: Guard, redis: RedisServer
 ) -> None:
     await guard.counters.begin(TERM, full=True)
     assert await guard.take(1) == ADMITTED
-    remaining = int(redis.command("PTTL", key("a")).strip().removeprefix(":"))
-    assert 86_400_000 < remaining <= 86_460_001
-    assert redis.command("PTTL", key("term")) == ":-1\r\n"
+    assert DAY < expires(redis, "a") <= DAY + 60_001
+    assert expires(redis, "term") >= expires(redis, "a") + DAY
+    assert await guard.take(40, "b") == ADMITTED
+    assert 40 * DAY < expires(redis, "b") <= 40 * DAY + 60_001
+    assert await guard.take(1) == ADMITTED
+    assert expires(redis, "term") >= expires(redis, "b") + DAY
+
+
+async def test_a_term_in_use_does_not_expire_and_is_not_written_each_time(
+    guard: Guard, redis: RedisServer
+) -> None:
+    """Who asks it to begin, as each guard does twice a second, uses it."""
+    await guard.counters.begin(TERM)
+    record = redis.command("GET", key("term")).strip()
+    await guard.counters.begin(TERM)
+    assert redis.command("GET", key("term")).strip() == record
+    head, _, ends = record.rpartition(" ")
+    redis.command("SET", key("term"), f"{head} {int(ends) - 2 * DAY + 60_000}", "PX", "60000")
+    await guard.counters.begin(TERM)
+    assert expires(redis, "term") > DAY
+    assert redis.command("GET", key("term")).startswith(f"{head} ")
+
+
+async def test_a_term_that_expired_gives_nothing(guard: Guard, redis: RedisServer) -> None:
+    await guard.counters.begin(TERM, full=True)
+    assert await guard.take(10) == ADMITTED
+    redis.command("DEL", key("term"))
+    assert await guard.left() == 0
 
 
 async def test_no_place_is_no_answer(guard: Guard) -> None:

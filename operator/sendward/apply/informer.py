@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Set
+from collections.abc import AsyncGenerator, Callable, Sequence, Set
 from contextlib import aclosing
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 import structlog
 
@@ -21,8 +21,16 @@ from sendward.errors import SendwardError, Unavailable
 _LOG: Final = structlog.get_logger(__name__)
 _WATCH_SECONDS: Final = 290  # the API server ends watches after 5 to 10 minutes anyway
 _BACK_OFF_SECONDS: Final = (0.1, 10.0)  # first and longest
+_LOOK_SECONDS: Final = 0.05
 
 Name = tuple[str, str]  # namespace ("" when there is none), name
+
+
+class Following(Protocol):
+    """What is known of some objects of the API server."""
+
+    def is_following(self) -> bool:
+        """Whether what was told is what the API server holds, but for what is on its way."""
 
 
 class Informer:
@@ -70,10 +78,10 @@ class Informer:
         self._highest = 0  # the newest of these numbers that was seen
         self._listed_at = 0.0
         self._last_event = self._clock.monotonic()
-        self._cut_off = False  # since a watch or a listing failed, nothing was heard
+        self._cut_off = False  # since a watch or a listing failed, nothing was listed
 
     def is_following(self) -> bool:
-        """Whether what was told is what the API server holds, but for what is on its way."""
+        """As of `Following`."""
         return self.ready.is_set() and not self._cut_off
 
     def last_event_age(self) -> float:
@@ -134,6 +142,7 @@ class Informer:
         self._on_reset(seen.keys())
         self._version = page.resource_version
         self._listed_at = self._clock.monotonic()
+        self._cut_off = False
         self.ready.set()
 
     async def _watch(self) -> None:
@@ -176,7 +185,6 @@ class Informer:
 
     def _heard(self) -> None:
         self._last_event = self._clock.monotonic()
-        self._cut_off = False
 
     def _until_relist(self) -> float:
         return self._listed_at + self._relist_seconds - self._clock.monotonic()
@@ -187,6 +195,14 @@ class Informer:
         asked = error.retry_after or 0.0 if isinstance(error, Unavailable) else 0.0
         delay = max(asked, first * 2.0 ** min(failures, 10))
         return min(longest, delay) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+
+
+async def until_following(views: Sequence[Following]) -> None:
+    """Wait until all views are those of the API server. Who has just begun to lead, and whose watches broke
+    before, holds what may be newer than what was restored: who would decide by it destroys what senders use.
+    """
+    while not all(view.is_following() for view in views):  # noqa: ASYNC110 - of many, and rarely
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 def _identity(obj: Object) -> tuple[Name, str]:

@@ -27,6 +27,7 @@ class _Known:
     uid: str
     owner: str
     writing: bool = False
+    shown: str = ""  # what the annotation said last
     seen: str = ""  # newest version that a watch showed while we were writing
     lost: str | None = None  # uid of what was deleted while we were writing; "": not known
 
@@ -54,8 +55,8 @@ class Objects:
 
     `ends(namespace)`: Kubernetes is removing the namespace. Nothing can be created there any more, our
     rights in it go too, and what we own goes by itself: nothing is written or deleted.
-    `leads`: who does not takes every change for one of the leader's, and the annotation at its word, as a
-    new process does: else it would write everything again once it leads.
+    `leads`: who does not takes a change that brings another annotation for one of the leader's, and the
+    annotation at its word, as a new process does: else it would write everything again once it leads.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Objects:
         leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self._kube = kube
-        self.leads = leads
+        self._leads = leads
         self._drifted = drifted
         self._ends = ends
         self._known: dict[Target, _Known] = {}
@@ -84,13 +85,21 @@ class Objects:
         version: str = meta["resourceVersion"]
         digest = meta.get("annotations", {}).get(ANNOTATION_HASH, "")
         known = self._known.get(target)
-        if known is None or not self.leads():
-            self._known[target] = _Known(digest, version, meta["uid"], owner)
+        if known is None:
+            self._known[target] = _Known(digest, version, meta["uid"], owner, shown=digest)
         elif known.writing:
             known.seen = version
         elif version != known.version and not _older(version, known.version):
-            known.version, known.uid, known.digest = version, meta["uid"], ""
-            self._drifted(known.owner, target)  # the label that names the owner may be what was edited
+            written = not self._leads() and digest != known.shown  # by the leader
+            known.version, known.uid = version, meta["uid"]
+            known.digest, known.shown = digest if written else "", digest
+            if not written:
+                self._drifted(known.owner, target)  # the label that names the owner may be what was edited
+
+    def stands(self, target: Target) -> bool:
+        """Whether the object is, as far as is known, what we or another process of ours wrote."""
+        known = self._known.get(target)
+        return known is not None and known.digest != ""
 
     def sweep(self, namespaces: Container[str]) -> None:
         """Forget what was in namespaces that exist no more."""
@@ -152,7 +161,7 @@ class Objects:
             known.writing = False
         version = answer["metadata"]["resourceVersion"]
         known.digest, known.version, known.uid = digest, version, answer["metadata"]["uid"]
-        known.owner = owner
+        known.owner, known.shown = owner, digest
         deleted = known.lost is not None and known.lost in ("", known.uid)
         if deleted or (known.seen and _older(version, known.seen)):  # by somebody, after our write
             known.digest = ""

@@ -18,7 +18,7 @@ from sendward.apply import kinds
 from sendward.apply.authority import Authority, patch_webhook
 from sendward.apply.credentials import Credentials
 from sendward.apply.events import Events
-from sendward.apply.informer import Informer
+from sendward.apply.informer import Following, Informer, until_following
 from sendward.apply.kube import KubeClient
 from sendward.apply.objects import Objects, Target
 from sendward.apply.ports import Kind
@@ -56,8 +56,7 @@ _RESYNC: Final = 600.0
 _USAGE: Final = 5.0
 _AUTHORITY: Final = 25.0  # until what somebody deleted in the operator's namespace is back
 _RETRY: Final = 1.0
-_SEE: Final = 8.0  # for watches that broke just before this process began to lead
-_GUARDS_FIRST: Final = 10.0
+_MENDED: Final = 20.0  # until watches follow that broke before this process led: a back-off and a listing
 _log = structlog.get_logger(__name__)
 
 
@@ -149,11 +148,10 @@ class Operator:
         )
         self._resources = Resources(self.store, self._dirty, self._key_gone)
         self._audit = VaultAudit(self._vault, self.store, self._steps, self._dirty.mark)
-        owned = Owned(self._objects, self._gateways, self._steps)
+        owned = Owned(self._objects, self._gateways, self._steps, lambda: self._leading)
         self._tenants = Tenants(
             self._kube, self.store, self._objects, owned, documents, self._signer,
-            lambda: self.authority.bundle, self._opened, lambda: self._leading,
-            _restored,
+            lambda: self.authority.bundle, self._opened, _restored,
         )  # fmt: skip
 
     # --- news -----------------------------------------------------------------------------------
@@ -216,7 +214,7 @@ class Operator:
         for found in self._documents:
             if found.namespace == namespace:
                 self._accounts.load(found)
-                self.hub.publish(found.uid, dict(found.envelopes))
+                self.hub.load(found.uid, dict(found.envelopes))
                 self._dirty.touch(ObjectKey("MessagingGateway", namespace, found.name))
         for key in self._accounts.published():
             self._dirty.touch(key)
@@ -302,9 +300,8 @@ class Operator:
     async def _lead(self, views: Sequence[Informer | Listing]) -> None:
         for view in views:
             await view.ready.wait()
-        await self._tenants.ready()
         await self.leader.acquired.wait()
-        await self._see(views)
+        await self._until_following(views)
         self.metrics.leads(lambda: self.leader.is_leader)
         self._leading = True
         self._patience.started = self._clock.monotonic()
@@ -314,37 +311,16 @@ class Operator:
             group.create_task(self._queue.run())
             group.create_task(self._events.run())
             group.create_task(self._every(_AUTHORITY, self._trust))
-            await self._tenants.load_all()
+            self._tenants.lead()
             group.create_task(self._loop.run())
             group.create_task(self._every(_USAGE, self._usage))
             group.create_task(self._every(_RESYNC, self._resync))
-            group.create_task(self._compare())
+            group.create_task(self._audit.keep())
 
-    async def _compare(self) -> None:
-        """With Vault, every ten minutes, and soon again while something was undecided. The guards first: what
-        they know tells a restored etcd from a restored Vault.
-        """
-        pause = soon = _GUARDS_FIRST
-        while True:
-            await asyncio.sleep(pause)
-            try:
-                await self._audit.run()
-            except SendwardError as error:
-                _log.warning("Vault not compared", cause=str(error))
-                pause = _RETRY
-                continue
-            undecided = self._audit.undecided
-            pause = soon if undecided else _RESYNC
-            soon = min(2 * soon, _RESYNC) if undecided else _GUARDS_FIRST
-
-    async def _see(self, views: Sequence[Informer | Listing]) -> None:
-        """A standby may lead before its watches are mended. What it holds may be newer than what the API
-        server has, if that was restored: who would decide by it destroys what senders use.
-        """
+    async def _until_following(self, views: Sequence[Following]) -> None:
         try:
-            async with asyncio.timeout(_SEE):
-                while not all(view.is_following() for view in [*views, self._tenants]):  # noqa: ASYNC110 - many
-                    await asyncio.sleep(_SEE / 100)
+            async with asyncio.timeout(_MENDED):
+                await until_following(views)
         except TimeoutError:
             _log.error("the watches are not mended: another process takes over")
             _die()
@@ -393,5 +369,5 @@ def _restored(kind: str) -> None:
 
 
 def _die() -> None:
-    """Another process leads now: whatever is under way here may no longer be true."""
+    """What is known and under way here may no longer be true: another process, or a new one, goes on."""
     os._exit(1)

@@ -188,15 +188,23 @@ class Documents:
                 found.accounts[int(part)] if part != names.PART_GATEWAY else ()
             )
 
-    def flush(self, found: GatewayDocument) -> list[Envelope]:
-        """Seal and stream every part whose content changed; returns what must be persisted."""
+    def flush(self, found: GatewayDocument) -> tuple[list[Envelope], list[Exception]]:
+        """Seal and stream every part whose content changed. Returns what must be persisted, and why parts
+        cannot be sealed: such a part waits for another content, and holds up no other.
+        """
         fresh: dict[str, Envelope] = {}
         waiting: dict[str, set[str]] = {}
+        broken: list[Exception] = []
         for part, uids in found.dirty.items():
             if found.waits_for_vault(part):
                 waiting[part] = uids
                 continue
-            envelope, held = self._seal(found, part)
+            try:
+                envelope, held = self._seal(found, part)
+            except Exception as error:  # noqa: BLE001 - a bug with one part must not hold back a revocation
+                waiting[part] = uids
+                broken.append(error)
+                continue
             if part in found.too_large:
                 waiting[part] = held
             if envelope is None:
@@ -210,7 +218,7 @@ class Documents:
         found.dirty = waiting
         if fresh:
             self._hub.publish(found.uid, fresh)
-        return list(fresh.values())
+        return list(fresh.values()), broken
 
     def _seal(self, found: GatewayDocument, part: str) -> tuple[Envelope | None, set[str]]:
         """The new envelope of a part, and the accounts in it that are held back because it is too large.

@@ -260,7 +260,7 @@ class Gateways:
                 held = await self._issue(gateway, target)
             except SendwardError as error:
                 self._later(meta.key, now + timedelta(seconds=5))
-                if held is None or held.not_after <= now:
+                if held is None or held.not_after <= now or target not in self._objects:
                     return [], programmed(
                         Reason.CERTIFICATE_MISSING, f"Vault PKI did not issue a certificate: {error}"
                     )
@@ -292,10 +292,12 @@ class Gateways:
         try:
             secret = await self._kube.get(kinds.SECRET, meta.key.namespace, name)
         except NotFound:
+            self.lost_tls(meta.key.namespace, meta.uid)
             message = f"Secret {name} does not exist. Create it (type kubernetes.io/tls), or use vaultPKI"
             return [_tls_problem(Reason.NOT_FOUND, message)], None
         held = _read_certificate(secret)
         if held is None:
+            self.lost_tls(meta.key.namespace, meta.uid)
             message = (
                 f"Secret {name} holds no certificate under tls.crt. It must be of type kubernetes.io/tls"
             )

@@ -132,11 +132,19 @@ class Hub:
 
     def publish(self, gateway_uid: str, envelopes: Mapping[str, Envelope]) -> None:
         """Current envelopes by part; parts that are not named stay as they are. Streams at once."""
+        self._publish(gateway_uid, envelopes, self._seen())
+
+    def load(self, gateway_uid: str, envelopes: Mapping[str, Envelope]) -> None:
+        """The same with what an earlier leader published: it is no change that is on its way."""
+        self._publish(gateway_uid, envelopes, None)
+
+    def _publish(self, gateway_uid: str, envelopes: Mapping[str, Envelope], seen: float | None) -> None:
         state = self._state(gateway_uid)
         before = {part: state.order(part) for part in envelopes}
-        if not state.publish(envelopes, self._view.pods(gateway_uid), self._epoch()):
+        pods = list(self._view.pods(gateway_uid))
+        replaced = {pod.uid for pod in pods if pod.made_for_another(gateway_uid)}
+        if not state.publish(envelopes, pods, self._epoch(), replaced=replaced):
             return
-        seen = self._seen()
         if seen is not None:
             changed = [part for part, order in before.items() if state.order(part) != order]
             self._propagation.begin(gateway_uid, changed, seen)
@@ -185,11 +193,9 @@ class Hub:
     def on_hello(self, session: Session, hello: Hello) -> None:
         if self._sessions.get(session.peer.pod.uid) is not session:
             return
-        state = self._state(session.peer.gateway_uid)
-        if session.peer.pod.made_for_another(session.peer.gateway_uid):
-            # It must be told that its gateway was replaced; what it holds has nothing to do with this one.
-            hello = msgspec.structs.replace(hello, parts={}, shares=None)
-        state.hello(session.peer.pod, hello, self._clock.now())
+        state, pod = self._state(session.peer.gateway_uid), session.peer.pod
+        replaced = pod.made_for_another(session.peer.gateway_uid)
+        state.hello(pod, hello, self._clock.now(), replaced=replaced)
         seen = highest_epoch(hello) or 0
         if seen > self._epoch():
             self._on_epoch(seen)

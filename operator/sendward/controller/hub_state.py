@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import uuid4
 
 import msgspec
 
@@ -59,16 +60,25 @@ class GatewayState:
     def __init__(self) -> None:
         self.published: dict[str, Published] = {}
         self.records: dict[str, Record] = {}
-        self.shares = GatewayShares()
+        self.shares = GatewayShares(_word)
         self.last_used: dict[str, int] = {}
         self._unmet: dict[str, Pod] = {}  # may hold shares of an earlier leader
 
-    def publish(self, envelopes: Mapping[str, Envelope], pods: Iterable[Pod], epoch: int = 0) -> bool:
+    def publish(
+        self,
+        envelopes: Mapping[str, Envelope],
+        pods: Iterable[Pod],
+        epoch: int = 0,
+        *,
+        replaced: Set[str] = frozenset(),
+    ) -> bool:
         """Merge; True when something changed. `pods` of the gateway matter the first time, and whether
-        an earlier leader than that of `epoch` has sealed anything.
+        an earlier leader than that of `epoch` has sealed anything. `replaced`: uids of those made for
+        an earlier gateway of the name.
         """
         if envelopes and not self.published:
-            self._meet(list(pods), all(envelope.epoch == epoch for envelope in envelopes.values()))
+            ours = all(envelope.epoch == epoch for envelope in envelopes.values())
+            self._meet(list(pods), ours, replaced)
         changed = False
         for part, envelope in envelopes.items():
             before = self.published.get(part)
@@ -85,20 +95,24 @@ class GatewayState:
         self.published = dict(sorted(self.published.items(), key=lambda item: item[0] != names.PART_GATEWAY))
         return changed
 
-    def _meet(self, pods: list[Pod], ours: bool) -> None:
+    def _meet(self, pods: list[Pod], ours: bool, replaced: Set[str]) -> None:
         """`ours`: no earlier leader has sealed anything."""
         if ours and not any(_was_ready(pod) for pod in pods):
             self.shares.begin()
             return
         # Also those that are not Ready now: they may have been, and hold shares of an earlier leader.
-        self._unmet = {pod.uid: pod for pod in pods if pod.uid not in self.records}
+        known = self.records.keys() | replaced
+        self._unmet = {pod.uid: pod for pod in pods if pod.uid not in known}
         self.shares.expect(self._unmet)
 
-    def hello(self, pod: Pod, hello: Hello, now: datetime) -> None:
-        """A guard connected."""
-        self.records[pod.uid] = Record(pod, now, have=dict(hello.parts))
+    def hello(self, pod: Pod, hello: Hello, now: datetime, *, replaced: bool = False) -> None:
+        """A guard connected. `replaced`: one of an earlier gateway of the name. It must be told so, and
+        refuses everything then: what it holds, or reaches, has nothing to do with this gateway.
+        """
+        self.records[pod.uid] = Record(pod, now, have={} if replaced else dict(hello.parts))
         self._unmet.pop(pod.uid, None)
-        self.shares.connect(pod.uid, hello.shares)
+        if not replaced:
+            self.shares.connect(pod.uid, hello.shares)
 
     def disconnect(self, pod_uid: str, now: datetime) -> None:
         record = self.records[pod_uid]
@@ -126,7 +140,7 @@ class GatewayState:
 
     def report(self, pod_uid: str, report: Report, now: datetime, monotonic: float) -> bool:
         """Demand for the shares; last use, by our own clock. True when that may change the shares at once."""
-        reach = self.shares.reach(pod_uid, report.counters)
+        reach = self.shares.reach(pod_uid, report.place)
         changed = self.shares.report(pod_uid, report.demand, monotonic, report.bursts) or reach
         heard = int(now.timestamp())
         for version in report.last_used:  # since its last report: its clock may be off, ours counts
@@ -231,6 +245,10 @@ class GatewayState:
                 if now - since >= timedelta(seconds=stale_after) + _STALE_GRACE:
                     self.shares.expire(uid)
         return bool(gone)
+
+
+def _word() -> str:
+    return uuid4().hex[:16]
 
 
 def _was_ready(pod: Pod) -> bool:

@@ -1,4 +1,4 @@
-"""Our own full listing of the kinds that kopf watches: at start, after a gap, and every ten minutes.
+"""Our own full listing of the kinds that kopf watches: at start, after a gap, and every minute.
 
 Kopf does not notice what vanished while a watch was down; a listing replaces what we hold (design:
 ghosts). The first one also is the barrier before the loop may decide anything.
@@ -13,18 +13,18 @@ from typing import Final
 
 import structlog
 
-from sendward.apply.ports import Kind, Kube
+from sendward.apply.ports import Gone, Kind, Kube
 from sendward.controller.watch import Resources
 from sendward.errors import SendwardError
 from sendward.resources.base import ObjectKey
 
-_EVERY: Final = 600.0
+_EVERY: Final = 60.0  # there are few, and kopf does not notice everything
 _RETRY: Final = 1.0
 _SETTLE: Final = 1.0  # several watches notice the same gap
 _log = structlog.get_logger(__name__)
 
 
-async def listing(kube: Kube, kind: Kind, resources: Resources, restored: Callable[[str], None]) -> None:
+async def list_all(kube: Kube, kind: Kind, resources: Resources, restored: Callable[[str], None]) -> None:
     """List a kind by pages and reset the Store to it. Raises SendwardError. `restored`: as `on_restored`
     of an Informer.
     """
@@ -49,7 +49,7 @@ async def listing(kube: Kube, kind: Kind, resources: Resources, restored: Callab
 
 
 class Listing:
-    """Lists at once, after each gap of a watch, and every ten minutes. `restored`: as `on_restored` of an
+    """Lists at once, after each gap of a watch, and every minute. `restored`: as `on_restored` of an
     Informer. `ready` is set after the first listing.
     """
 
@@ -60,18 +60,18 @@ class Listing:
         self._resources = resources
         self._restored = restored
         self._gap = resources.gaps[kind.kind]
-        self._due = False  # since a gap was noticed, nothing was listed
+        self._due = False  # nothing was listed since it was time to
 
     def is_following(self) -> bool:
-        """Whether what was told is what the API server holds, but for what is on its way."""
+        """As of `Following`."""
         return self.ready.is_set() and not self._due and not self._gap.is_set()
 
     async def run(self) -> None:
         """Runs until it is cancelled; faults of the API server are logged and tried again."""
         while True:
             try:
-                await listing(self._kube, self._kind, self._resources, self._restored)
-            except SendwardError as error:
+                await list_all(self._kube, self._kind, self._resources, self._restored)
+            except (Gone, SendwardError) as error:
                 _log.warning("listing failed", kind=self._kind.kind, cause=str(error))
                 await asyncio.sleep(_RETRY)
                 continue
@@ -80,6 +80,6 @@ class Listing:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_EVERY):
                     await self._gap.wait()
-                    self._due = True
+            self._due = True
             await asyncio.sleep(_SETTLE)
             self._gap.clear()

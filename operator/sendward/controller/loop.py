@@ -173,7 +173,7 @@ class Loop:
         self._refused: set[tuple[str, str]] = set()  # of these: what the API server did not take
 
     async def run(self) -> None:
-        """Until cancelled. Call when all watches have listed, the documents are loaded, and we lead."""
+        """Until cancelled. Call when we lead and our kinds are listed; namespaces open one by one."""
         self.start_over()
         while True:
             await self._wait()
@@ -242,26 +242,31 @@ class Loop:
         try:
             work(key)
         except Exception as error:  # noqa: BLE001
-            _log.error("object not compiled", key=str(key), exc_info=error)
-            self._metrics.bugs.inc()
-            self._dirty.later(key, self._clock.now() + timedelta(seconds=30))
+            self._broke(key, error)
+
+    def _broke(self, key: ObjectKey, error: Exception) -> None:
+        _log.error("object not compiled", key=str(key), exc_info=error)
+        self._metrics.bugs.inc()
+        self._dirty.later(key, self._clock.now() + timedelta(seconds=30))
 
     def _flush(self) -> None:
         for found in self._documents:
             key = ObjectKey("MessagingGateway", found.namespace, found.name)
-            self._guarded(key, lambda key, found=found: self._flush_one(key, found))  # type: ignore[misc]
+            crowded = set(found.too_large)
+            written, broken = self._documents.flush(found)
+            for error in broken:
+                self._broke(key, error)
+            if found.too_large != crowded:  # its gateway says so
+                self._dirty.touch(key)
+            for envelope in written:
+                self._persist(found, envelope)
 
-    def _flush_one(self, key: ObjectKey, found: GatewayDocument) -> None:
-        crowded = set(found.too_large)
-        written = self._documents.flush(found)
-        if found.too_large != crowded:  # its gateway says so
-            self._dirty.touch(key)
-        for envelope in written:
-            slot = (found.uid, envelope.part)
-            queued = slot in self._unstored
-            self._unstored[slot] = (found, envelope)
-            if not queued:
-                self._queue.put(Priority.DOCUMENT, lambda slot=slot: self._store_part(slot))  # type: ignore[misc]
+    def _persist(self, found: GatewayDocument, envelope: Envelope) -> None:
+        slot = (found.uid, envelope.part)
+        queued = slot in self._unstored
+        self._unstored[slot] = (found, envelope)
+        if not queued:
+            self._queue.put(Priority.DOCUMENT, lambda: self._store_part(slot))
 
     async def _store_part(self, slot: tuple[str, str]) -> None:
         found, envelope = self._unstored[slot]

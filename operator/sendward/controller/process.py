@@ -16,7 +16,6 @@ from sendward.apply.kube import KubeClient
 from sendward.apply.signing import DocumentSigner, load_signer
 from sendward.apply.vault import VaultClient
 from sendward.apply.vault_auth import JWTLogin, KubernetesLogin
-from sendward.controller import handlers
 from sendward.controller.app import Operator
 from sendward.controller.settings import Settings, SettingsError, load
 from sendward.errors import Unavailable
@@ -60,7 +59,7 @@ async def _main(settings: Settings) -> None:
             loop.add_signal_handler(name, task.cancel)
         try:
             await task
-        except* (asyncio.CancelledError, handlers.Stopped):
+        except* asyncio.CancelledError:
             _log.info("operator ends")
     finally:
         await kube.close()

@@ -15,13 +15,13 @@ _MAX_CLAIMED: Final = 2 * MAX_SUBJECTS  # subjects that a guard may name in its 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Shares in millionths, per account or key uid; all others have `default`. `counters`: the term of the
-    shared counters by which it limits instead; "" for none.
+    """Shares in millionths, per account or key uid; all others have `default`. `term`: of the shared
+    counters by which it limits instead; "" for none.
     """
 
     default: int = 0
     subjects: Mapping[str, int] = field(default_factory=dict)
-    counters: str = ""
+    term: str = ""
 
     def of(self, subject: str) -> int:
         return self.subjects.get(subject, self.default)
@@ -41,20 +41,15 @@ def is_empty(table: Table) -> bool:
     return not table.default and not any(table.subjects.values())
 
 
-def is_of(longer: str, place: str) -> bool:
-    """Whether a term, or a more exact place, is of this place."""
-    return bool(place) and longer.startswith(f"{place}.")
-
-
-def table(message: Shares | None) -> Table:
+def claimed(message: Shares | None) -> Table:
     """What a guard says that it limits by, within bounds."""
     if message is None:
         return NOTHING
     if len(message.subjects) > _MAX_CLAIMED:
         # More than all others could be told of in one message: it counts as holding its most of all.
-        return Table(_bounded(max(message.default, *message.subjects.values())), counters=message.counters)
+        return Table(_bounded(max(message.default, *message.subjects.values())), term=message.term)
     subjects = {subject: _bounded(share) for subject, share in message.subjects.items()}
-    return Table(_bounded(message.default), subjects, message.counters)
+    return Table(_bounded(message.default), subjects, message.term)
 
 
 def _bounded(share: int) -> int:
@@ -73,9 +68,9 @@ def combine(tables: Iterable[Table]) -> Table:
 
 
 def upper(one: Table, other: Table) -> Table:
-    """The larger share for every subject, and whichever counters: it may be limiting by either."""
+    """The larger share for every subject, and whichever term: it may be limiting by either."""
     subjects = {s: max(one.of(s), other.of(s)) for s in {*one.subjects, *other.subjects}}
-    return Table(max(one.default, other.default), subjects, other.counters or one.counters)
+    return Table(max(one.default, other.default), subjects, other.term or one.term)
 
 
 def released(before: Table, after: Table, freed: Portions) -> Table:

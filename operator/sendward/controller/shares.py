@@ -1,4 +1,5 @@
-"""How the limits of one gateway are split over its guards. Pure: messages in, messages out.
+"""How the limits of one gateway are split over its guards. Pure: messages in, messages out; the words
+for terms of counters are drawn by whoever makes the object.
 
 The promise: for every account and key, at every instant, the shares that guards may be limiting by
 add up to at most the whole limit. What a guard may be limiting by is its `bound`: the largest of
@@ -15,33 +16,33 @@ Hello. Until all of them have, what is missing to the whole limit counts as give
 
 A gateway may have counters that its guards share (Redis). Then all guards limit by these or all by
 shares: nobody is told of a term of the counters while anybody may have a share, and nobody is given a
-share while anybody may use a term. A term begins with empty counters, and ends when one guard does not
-reach them.
+share while anybody may use a term. A term begins with empty counters, but with full ones where nobody can
+have used anything yet. It ends when they are declared elsewhere, or when a connected guard does not reach
+them; but for that not while another may go on using them that is cut off or was not met yet, since nobody
+could be given a share then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
-from uuid import uuid4
 
 from sendward.controller.share_tables import (
     MAX_SUBJECTS,
     NO_SHARES,
     NOTHING,
     Table,
+    claimed,
     clamped,
     combine,
     free,
     is_calm,
     is_empty,
-    is_of,
     released,
-    table,
     upper,
 )
-from sendward.protocol import MAX_COUNT, MAX_FREED, MAX_ID, PPM, Portions, Shares
+from sendward.protocol import MAX_COUNT, MAX_FREED, MAX_ID, PPM, Portions, Shares, is_of_place
 
 IDLE_SECONDS: Final = 10.0  # without demand for this long, a subject has the equal default
 _MAX_ROUND: Final = MAX_COUNT // 2  # that a guard may move us to: what follows stays below MAX_COUNT
@@ -64,9 +65,10 @@ class _Guard:
 
 
 class GatewayShares:
-    """The state of one gateway."""
+    """The state of one gateway. `draw`: a word that was never used before, for a term."""
 
-    def __init__(self) -> None:
+    def __init__(self, draw: Callable[[], str]) -> None:
+        self._draw = draw
         self._unknown: set[str] = set()
         self._found = NOTHING  # the sum of what guards said they hold when we met them
         self._guards: dict[str, _Guard] = {}
@@ -97,7 +99,7 @@ class GatewayShares:
 
     def connect(self, guard: str, current: Shares | None) -> None:
         """A guard said Hello and by which shares it limits."""
-        held = table(current)
+        held = claimed(current)
         if guard not in self._guards:
             self._guards[guard] = _Guard(bound=held)
             self._found = combine((self._found, held))
@@ -276,16 +278,16 @@ class GatewayShares:
 
     def _turn(self, total: Table) -> Table | None:
         """What every guard is to have while counters are used, or are about to be; None: shares as usual."""
-        terms = {state.bound.counters for state in self._guards.values() if state.bound.counters}
+        terms = {state.bound.term for state in self._guards.values() if state.bound.term}
         connected = [state for state in self._guards.values() if state.connected]
         if terms:
             term = min(terms)
-            reached = all(state.reaches is None or is_of(term, state.reaches) for state in connected)
+            reached = all(state.reaches is None or is_of_place(term, state.reaches) for state in connected)
             # One that is cut off may go on using them, so that nothing is gained by leaving them.
-            away = any(state.bound.counters for state in self._guards.values() if not state.connected)
+            away = any(state.bound.term for state in self._guards.values() if not state.connected)
             shared = any(not is_empty(state.bound) for state in self._guards.values())
             stay = len(terms) == 1 and not shared and (reached or away or bool(self._unknown))
-            return Table(counters=term) if stay and is_of(term, self._place) else NOTHING
+            return Table(term=term) if stay and is_of_place(term, self._place) else NOTHING
         if not self._place or not is_empty(self._reserved()):
             return None
         places = {state.reaches for state in connected if state.reaches is not None}
@@ -293,22 +295,22 @@ class GatewayShares:
             return NOTHING  # nobody has anything yet, and a report comes each second
         if not is_empty(total) and any(state.reaches is None for state in connected):
             return None  # shares serve them until it is known
-        if len(places) != 1 or not is_of(place := min(places), self._place):
+        if len(places) != 1 or not is_of_place(place := min(places), self._place):
             return None  # who reaches another Redis than the others would count apart
-        return Table(counters=f"{place}.{uuid4().hex[:16]}") if is_empty(total) else NOTHING
+        return Table(term=f"{place}.{self._draw()}") if is_empty(total) else NOTHING
 
     def _take_turn(self, turn: Table) -> dict[str, Shares]:
-        begins = bool(turn.counters) and not any(state.bound.counters for state in self._guards.values())
+        begins = bool(turn.term) and not any(state.bound.term for state in self._guards.values())
         full = begins and self._pool == Table(PPM)  # nobody has used anything
         messages: dict[str, Shares] = {}
         for uid, state in self._open_to_news():
             if self._fills is not None:
                 break  # whoever came before it would begin the term with empty counters
-            known = is_of(turn.counters, state.reaches or "") or state.bound.counters == turn.counters
+            known = is_of_place(turn.term, state.reaches or "") or state.bound.term == turn.term
             wanted = turn if known else NOTHING
             if self._is_worth_sending(state, wanted):
                 self._send(state, wanted)
-                messages[uid] = Shares(self._round, 0, counters=wanted.counters, full=full)
+                messages[uid] = Shares(self._round, 0, term=wanted.term, full=full)
                 self._fills = uid if full else None
         if begins and messages:
             self._pool = NOTHING
@@ -337,7 +339,7 @@ class GatewayShares:
         if state.informed:
             return wanted != state.bound
         # With nothing to give yet, its own careful guess serves it better; what it forgot it is to give up.
-        return wanted.default > 0 or bool(wanted.counters) or state.bound != NOTHING
+        return wanted.default > 0 or bool(wanted.term) or state.bound != NOTHING
 
     def _busiest(self, connected: list[str]) -> set[str]:
         """Alone, a guard has everything there is, so nothing need follow its demand."""

@@ -13,9 +13,9 @@ import structlog
 
 from sendward import document, names
 from sendward.apply import kinds
-from sendward.apply.informer import Informer
+from sendward.apply.informer import Informer, until_following
 from sendward.apply.objects import Objects, Target
-from sendward.apply.ports import Kind, Kube
+from sendward.apply.ports import Gone, Kind, Kube
 from sendward.apply.signing import DocumentSigner
 from sendward.compile.objects import hub_ca
 from sendward.controller.documents import Documents
@@ -46,7 +46,6 @@ class Tenants:
         signer: DocumentSigner,
         bundle: Callable[[], str],
         opened: Callable[[str], None],
-        leads: Callable[[], bool],
         restored: Callable[[str], None],
     ) -> None:
         self._kube = kube
@@ -57,7 +56,7 @@ class Tenants:
         self._signer = signer
         self._bundle = bundle
         self._opened = opened
-        self._leads = leads
+        self._leads = asyncio.Event()
         self._restored = restored
         self._tasks: dict[str, list[asyncio.Task[None]]] = {}
         self._informers: dict[str, list[Informer]] = {}
@@ -73,13 +72,9 @@ class Tenants:
                 task.cancel()
             self._informers.pop(namespace, None)
 
-    async def ready(self) -> None:
-        """Wait until every namespace known now has listed."""
-        await asyncio.gather(*(i.ready.wait() for found in self._informers.values() for i in found))
-
-    def is_following(self) -> bool:
-        """Whether the view of every onboarded namespace is that of the API server."""
-        return all(i.is_following() for found in self._informers.values() for i in found)
+    def lead(self) -> None:
+        """Now that this process leads: every namespace is taken over as soon as its own watches follow."""
+        self._leads.set()
 
     def _informer(self, namespace: str, kind: Kind, metadata_only: bool) -> Informer:
         def event(type_: str, raw: dict[str, Any]) -> None:
@@ -104,23 +99,14 @@ class Tenants:
         )
 
     async def _open(self, namespace: str) -> None:
-        for informer in self._informers[namespace]:
-            await informer.ready.wait()
-        if self._leads():  # else `load_all` comes
-            await self.load(namespace)
-
-    async def load_all(self) -> None:
-        """Take over every onboarded namespace. Call once, when this process leads."""
-        for namespace in list(self._tasks):
-            await self.load(namespace)
-
-    async def load(self, namespace: str) -> None:
         """Take over the documents of a namespace and give its guards the hub's CA."""
+        await self._leads.wait()
+        await until_following(self._informers[namespace])
         while namespace in self._tasks:
             try:
                 await self._load(namespace)
                 await self.ensure_ca(namespace)
-            except SendwardError as error:
+            except (Gone, SendwardError) as error:
                 _log.warning("namespace not taken over", namespace=namespace, cause=str(error))
                 await asyncio.sleep(1.0)
             else:

@@ -8,6 +8,7 @@ Only what is wrong there makes it look at every key of the namespace.
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from sendward.resources.status import APIKeyStatus, KeyVersion
 
 _NEWEST: Final = 4  # keys of a namespace that are compared each time: a restore takes back what is newest
 _ROUNDS: Final = 144  # of ten minutes: a day
+_FIRST, _EVERY, _RETRY = 10.0, 600.0, 1.0  # seconds
 _KEPT: Final = 16  # versions of a path that Vault keeps, by `sendward vault bootstrap`
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _log = structlog.get_logger(__name__)
@@ -44,11 +46,27 @@ class VaultAudit:
         self._steps = steps
         self._mark = mark
         self._round = 0
-        self.undecided = False  # in the last round a key that differs was being worked on: look again soon
+        self._undecided = False  # in the last round a key that differs was being worked on
+
+    async def keep(self) -> None:
+        """A round every ten minutes, sooner after an undecided one, until cancelled. The guards come first:
+        what they know tells a restored etcd from a restored Vault.
+        """
+        pause = soon = _FIRST
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                await self.run()
+            except SendwardError as error:
+                _log.warning("Vault not compared", cause=str(error))
+                pause = _RETRY
+                continue
+            pause = soon if self._undecided else _EVERY
+            soon = min(2 * soon, _EVERY) if self._undecided else _FIRST
 
     async def run(self) -> None:
         """One round over all namespaces. Raises Unavailable when Vault is away."""
-        self.undecided = False
+        self._undecided = False
         for name in list(self._store.opened):
             found = self._store.namespaces.get(name)
             if found is None:
@@ -132,7 +150,7 @@ class VaultAudit:
         path = names.key_path(namespace.uid, record.meta.uid)
         wrong = await self._is_gone(path, record) or await self._came_back(path, record)
         at_rest = self._is_at_rest(record)
-        self.undecided = self.undecided or (wrong and not at_rest)
+        self._undecided = self._undecided or (wrong and not at_rest)
         return wrong and at_rest
 
     async def _is_gone(self, path: str, record: Record) -> bool:

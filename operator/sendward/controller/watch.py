@@ -47,7 +47,7 @@ class Resources:
     def versions(self, kind: str) -> dict[ObjectKey, int]:
         """The resourceVersion of every object of a kind that is known."""
         records = (record for _, group in self._store.groups() for record in group.of(kind).values())
-        return {record.meta.key: int(record.version) for record in records}
+        return {record.meta.key: int(record.version) for record in records if record.version.isdigit()}
 
     def listen(self, kind: str) -> set[ObjectKey]:
         """A listing beside the watch begins: what is told from now on, until `reset`, is newer than it."""
@@ -205,8 +205,11 @@ class Namespaces:
 class Owned:
     """Objects that carry our label: drift of them, and what their annotations tell."""
 
-    def __init__(self, objects: Objects, gateways: Gateways, steps: KeySteps) -> None:
+    def __init__(
+        self, objects: Objects, gateways: Gateways, steps: KeySteps, leads: Callable[[], bool] = lambda: True
+    ) -> None:
         self._objects = objects
+        self._leads = leads
         self._gateways = gateways
         self._steps = steps
 
@@ -215,13 +218,14 @@ class Owned:
         meta = raw["metadata"]
         owner = meta.get("labels", {}).get(names.LABEL_OWNER_UID, "")
         target = Target(kind, meta["namespace"], meta["name"])
-        if kind == kinds.SECRET and (target not in self._objects or not self._objects.leads()):
-            self._told(meta, owner)
+        known = target in self._objects
         self._objects.seen(target, raw, owner)
+        if kind == kinds.SECRET and (not known or not self._leads()):
+            self._read(meta, owner, believed=self._objects.stands(target))
 
-    def _told(self, meta: Raw, owner: str) -> None:
-        """What another process says of its write is believed; what somebody changes later is not."""
-        annotations = meta.get("annotations") or {}
+    def _read(self, meta: Raw, owner: str, *, believed: bool) -> None:
+        """What another process says of its write is believed; what somebody changed since is not."""
+        annotations = (meta.get("annotations") or {}) if believed else {}
         part = meta.get("labels", {}).get(names.LABEL_PART)
         if part == "tls":
             self._gateways.seen_tls(meta["namespace"], owner, annotations)

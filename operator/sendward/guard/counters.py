@@ -35,6 +35,7 @@ _CONNECT_SECONDS: Final = 1.0
 _REQUEST_SECONDS: Final = 0.6  # for all of one request, also when it waits for a connection; Envoy waits 1 s
 _CHECK_SECONDS: Final = 2.0  # for a connection and the first look at Redis
 _PAUSE_SECONDS: Final = 5.0  # after a failure, so that limits do not flap
+_FIRST_SECONDS: Final = 10.0  # network and names of a new pod may come late: that is no failure yet
 _CONNECTIONS: Final = 16
 
 _SHA: Final = hashlib.sha1(script.LUA.encode(), usedforsecurity=False).hexdigest()
@@ -216,7 +217,9 @@ class SharedCounters:
         self._redis: document.Redis | None = None
         self._pool: _Pool | None = None
         self._given_up: list[_Pool] = []
-        self._reachable = False
+        self._place = ""
+        self._met = False  # counters have answered once, at whichever place
+        self._told = 0.0  # when it was told where they are
         self._failed: float | None = None
         self._filled = ""  # the last term that may have begun full
         self._said = ""
@@ -226,6 +229,7 @@ class SharedCounters:
         if redis != self._redis:
             self._redis = redis
             self._give_up()
+            self._told = self._clock.monotonic()
             self._failed = None
             self._said = ""
 
@@ -234,23 +238,27 @@ class SharedCounters:
         """Which counters answer now: where they are declared to be, and 16 hex digits of the Redis process
         there; "" while none do. Two processes under one name would count apart.
         """
-        if self._redis is None or self._pool is None or not self._reachable:
-            return ""
-        process = hashlib.sha256(self._pool.process.encode()).hexdigest()[:16]
-        return f"{self._redis.place}.{process}"
+        return self._place
 
     @property
     def untried(self) -> bool:
-        """Whether it is not known yet if they answer."""
-        return self._redis is not None and not self._reachable and self._failed is None
+        """Whether it is not known yet if they answer: they were not asked; or they never did in this
+        process, which may have begun before its network.
+        """
+        if self._redis is None or self._place:
+            return False
+        begins = not self._met and self._clock.monotonic() - self._told < _FIRST_SECONDS
+        return begins or self._failed is None
 
     @property
     def reachable(self) -> bool:
         """Whether they answer now."""
-        return self._reachable
+        return bool(self._place)
 
     async def check(self) -> None:
-        """Connect, or see that the connection is good; to be called each second. Never raises."""
+        """Connect, or see that the connection is good; to be called more than once a second, so that each
+        report tells what is. Never raises.
+        """
         await self._close_given_up()
         redis = self._redis
         if redis is None or self._is_pausing():
@@ -264,8 +272,10 @@ class SharedCounters:
         except Exception as error:  # noqa: BLE001  whoever listens there may answer anything
             self._fail(pool, error)
             return
-        if pool is self._pool and not self._reachable:
-            self._reachable = True
+        if pool is self._pool and not self._place:
+            process = hashlib.sha256(pool.process.encode()).hexdigest()[:16]
+            self._place = f"{redis.place}.{process}"
+            self._met = True
             self._say("", place=f"{redis.host}:{redis.port}")
 
     async def begin(self, term: str, *, full: bool = False) -> None:
@@ -273,7 +283,7 @@ class SharedCounters:
         each term, since what was flushed meanwhile is used up. Never raises.
         """
         pool = self._pool
-        if pool is None or not self._reachable:
+        if pool is None or not self._place:
             return
         full, self._filled = full and term != self._filled, term
         await self._ask(pool, script.begin(self._gateway, term, pool.process, full=full))
@@ -283,7 +293,7 @@ class SharedCounters:
     ) -> Admission | None:
         """As `Limiter.admit`. None: no answer in time, though it may have been counted."""
         pool = self._pool
-        if pool is None or not self._reachable:
+        if pool is None or not self._place:
             return None
         call = script.admit(self._gateway, term, pool.process, wanted, cost, audit=audit)
         if call is None:
@@ -316,7 +326,7 @@ class SharedCounters:
         if self._pool is not None:
             self._given_up.append(self._pool)
         self._pool = None
-        self._reachable = False
+        self._place = ""
 
     async def _close_given_up(self) -> None:
         while self._given_up:

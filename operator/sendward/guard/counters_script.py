@@ -9,15 +9,16 @@ now, what is taken is written at the tick after it: so no window of any length `
 
 Keys, all in one slot of a cluster:
 
-    sendward:{<gateway uid>}:term          <term> <process> <born>: since when the buckets count, in µs;
-                                           0: they began full
-    sendward:{<gateway uid>}:<uid>         the buckets of an account or key: that same line, then one line
-                                           "<messages> <period> <burst> <tick> <used>" for each limit
+    sendward:{<gateway uid>}:term          <term> <process> <born> <ends>: since when the buckets count, in
+                                           µs (0: they began full), and when this key expires, in ms
+    sendward:{<gateway uid>}:<uid>         the buckets of an account or key: a line "<term> <process> <born>",
+                                           then "<messages> <period> <burst> <tick> <used>" for each limit
     sendward:{<gateway uid>}:check         written by the guards to see that they can
 
 A bucket that is absent, or was written under another first line, counts as emptied at `born` and refilled
 since. So whatever Redis forgets (flushed, restarted, an old snapshot, another replica) takes tokens away
-and gives none. Buckets expire once they would be full. What cannot be read counts as emptied now.
+and gives none. Buckets expire once they would be full, and the term when nobody has used it for a day and
+no bucket is left. What cannot be read counts as emptied now.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ LUA: Final = r"""
 -- Returns {first subject refused, seconds to wait, first subject audited}, counted from 1; 0: none.
 local MOST = 2 ^ 52
 local KEEP = 60000  -- ms; how long a bucket outlives its filling
+local DAY = 86400000  -- ms
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 
@@ -45,19 +47,28 @@ local function read(key)  -- the value, nil if there is none; second: whether it
   return type(value) == 'string' and value or nil, type(value) == 'table'
 end
 
+-- The term outlives its use by a day, and every bucket; `longest`: ms that one of these lives. It is written
+-- about once a day, and never to live shorter than it would.
+local function keep(head, ends, longest)
+  local left = longest + 2 * DAY
+  if ends >= now / 1000 + left - DAY then return ends end
+  ends = now / 1000 + left
+  redis.call('SET', KEYS[1], head .. ' ' .. text(ends), 'PX', text(left))
+  return ends
+end
+
 -- The head of every record: since when the buckets of this term count.
 local function begin(born)
   local head = ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. text(born)
-  redis.call('SET', KEYS[1], head)
-  return head, born
+  return head, born, keep(head, 0, 0)
 end
 
 local function started()
-  local head = read(KEYS[1]) or ''
-  local term, process, born = string.match(head, '^(%S+) (%S+) (%d+)$')
+  local record = read(KEYS[1]) or ''
+  local head, term, process, born, ends = string.match(record, '^((%S+) (%S+) (%d+)) (%d+)$')
   born = tonumber(born)
   if term ~= ARGV[2] or process ~= ARGV[3] or born > now then return begin(now) end
-  return head, born
+  return head, born, tonumber(ends)
 end
 
 -- A limit with its sizes: `token` and `capacity` in units, `tick` in microseconds.
@@ -169,7 +180,7 @@ local function subject(key, head, born, argument)
   return made, argument + 4 * count + 1
 end
 
-local function write(key, head, buckets)
+local function write(key, head, buckets)  -- returns how many ms the record lives
   local lines, longest = {head}, 0
   for index, bucket in ipairs(buckets) do
     lines[index + 1] = text(bucket.messages) .. ' ' .. text(bucket.period) .. ' ' .. text(bucket.burst)
@@ -177,7 +188,9 @@ local function write(key, head, buckets)
     local ticks = math.max(0, bucket.at - bucket.before) + bucket.used / bucket.messages
     longest = math.max(longest, ticks * bucket.tick / 1000)
   end
-  redis.call('SET', key, table.concat(lines, '\n'), 'PX', text(math.ceil(longest) + KEEP))
+  longest = math.ceil(longest) + KEEP
+  redis.call('SET', key, table.concat(lines, '\n'), 'PX', text(longest))
+  return longest
 end
 
 if ARGV[1] == 'check' then
@@ -191,8 +204,11 @@ if ARGV[1] == 'fill' then
   return {0, 0, 0}
 end
 
-local head, born = started()
-if ARGV[1] == 'begin' then return {0, 0, 0} end
+local head, born, ends = started()
+if ARGV[1] == 'begin' then
+  keep(head, ends, 0)
+  return {0, 0, 0}
+end
 local cost, audits = tonumber(ARGV[4]), ARGV[1] == 'audit'
 local refused, wait, audited, argument = 0, 0, 0, 5
 local subjects = {}
@@ -214,6 +230,7 @@ for position = 1, #KEYS - 1 do
     end
   end
 end
+local longest = 0
 for position, buckets in ipairs(subjects) do
   local changed = buckets.changed
   for _, bucket in ipairs(buckets) do
@@ -223,8 +240,9 @@ for position, buckets in ipairs(subjects) do
       changed = true
     end
   end
-  if changed then write(KEYS[position + 1], head, buckets) end
+  if changed then longest = math.max(longest, write(KEYS[position + 1], head, buckets)) end
 end
+keep(head, ends, longest)
 return {refused, wait, audited}
 """
 

@@ -6,7 +6,8 @@ The body is read only for authenticated senders within their scope, so that nobo
 guard work on it.
 
 What passes all checks is charged last, since that consumes: by this guard's own counters at once, or by
-those that all guards share, whose answer takes a while. So `decide` is `examine`, a charge, `conclude`.
+those that all guards share, whose answer takes a while. So `decide` either concludes, or leaves that to
+whoever asked the shared counters.
 """
 
 from __future__ import annotations
@@ -230,24 +231,24 @@ CHECKS: Final[tuple[Callable[[Case], Reason | None], ...]] = (
 )
 
 
-def decide(state: State, raw: RawRequest, source: Source | None, now: Now) -> Decision:
-    """Judge one request by this guard's own counters. Changes nothing else."""
-    found = examine(state, raw, source, now)
-    if isinstance(found, Decision):
-        return found
-    admission = state.limiter.admit(now.monotonic_ns, found.wanted, found.cost, audit=found.audits)
-    return conclude(found, admission)
-
-
-def examine(state: State, raw: RawRequest, source: Source | None, now: Now) -> Decision | Case:
-    """Judge one request but for its limits: what is still to be charged is a Case. Changes nothing."""
+def decide(state: State, raw: RawRequest, source: Source | None, now: Now) -> Decision | Case:
+    """Judge one request; changes nothing but this guard's own counters. A Case: all but its limits is
+    judged, and these are to be charged to the shared counters of the term; then `conclude` decides.
+    """
     case = Case(state, raw, source, now)
     for check in CHECKS:
         reason = check(case)
         if reason is not None:
             return _decision(case, Verdict.DENY, reason)
     case.cost = case.message.cost
-    return case if case.cost else _decision(case, Verdict.ALLOW, case.audited or Reason.Allowed)
+    if not case.cost:
+        return _decision(case, Verdict.ALLOW, case.audited or Reason.Allowed)
+    if case.is_limited:
+        if state.term:
+            return case
+        if case.gateway.counted and not state.limiter.has_share:  # between a term and shares, or before both
+            return conclude(case, None)
+    return conclude(case, state.limiter.admit(now.monotonic_ns, case.wanted, case.cost, audit=case.audits))
 
 
 def conclude(case: Case, admission: Admission | None) -> Decision:

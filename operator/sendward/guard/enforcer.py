@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -27,7 +27,7 @@ from sendward.guard.limiter import NO_TOKENS
 from sendward.guard.metrics import Metrics
 from sendward.guard.policy import GatewayView, gateway_view
 from sendward.guard.store import Store
-from sendward.protocol import PPM, Ack, Nack, Portions, Shares
+from sendward.protocol import PPM, Ack, Nack, Portions, Shares, is_of_place
 
 _LONGEST_PART: Final = 16  # characters; none of ours is longer
 
@@ -199,13 +199,18 @@ class Enforcer:
         """Whether there is a share to limit by; without one, whatever has a limit is refused."""
         return self.shares is not None or self._guess > 0
 
+    @property
+    def guesses(self) -> bool:
+        """Whether limits may be exceeded: this guard limits by a share that the hub never gave."""
+        return self.shares is None and self._guess > 0
+
     def set_shares(self, shares: Shares) -> Portions:
         """Limit by the hub's shares from now on; returns the tokens that were given up."""
         freed = self._state.limiter.set_shares(
             time.monotonic_ns(), shares.default, shares.subjects, shares.filled
         )
-        self._state.term = shares.counters
-        self.shares = Shares(shares.round, shares.default, shares.subjects, counters=shares.counters)
+        self._state.term = shares.term
+        self.shares = Shares(shares.round, shares.default, shares.subjects, term=shares.term)
         self._holding.keep(self.shares)
         return freed
 
@@ -213,7 +218,7 @@ class Enforcer:
         """Let the shared counters of a term begin, unless they have: what they earn, they earn from then on.
         `full`: nobody has used anything of the gateway's limits yet.
         """
-        if term and term.startswith(f"{self._counters.place}."):
+        if is_of_place(term, self._counters.place):
             await self._counters.begin(term, full=full)
 
     def guess_share(self) -> None:
@@ -232,7 +237,7 @@ class Enforcer:
     def give_up_shares(self) -> None:
         """Cut off for so long that the hub gives our shares to others: wait for new ones."""
         held = self.shares
-        if held is not None and (held.default or held.subjects or held.counters):
+        if held is not None and (held.default or held.subjects or held.term):
             self.set_shares(Shares(held.round, 0))
 
     def end(self) -> Portions:
@@ -243,10 +248,9 @@ class Enforcer:
         self._holding.keep(None)
         return freed
 
-    def bursts(self, uids: Iterable[str]) -> dict[str, int]:
-        """The smallest burst of the limits of each account or key that has any."""
-        found = ((uid, self._state.limiter.burst(uid)) for uid in uids)
-        return {uid: burst for uid, burst in found if burst is not None}
+    def bursts(self, uids: Set[str]) -> dict[str, int]:
+        """The smallest burst of the limits of each account or key that has any, whoever counts them."""
+        return self._state.policy.bursts(uids)
 
     async def _persist(self, envelope: Envelope) -> None:
         try:

@@ -72,6 +72,7 @@ class HubClient:
         self._contact = contact
         self._counters = counters
         self._tasks: set[asyncio.Task[None]] = set()
+        self._limiting = asyncio.Lock()  # one message of shares after the other
         self.connected = False
         self._open: aiohttp.ClientWebSocketResponse | None = None  # the stream, while connected
         self._left = False
@@ -170,7 +171,7 @@ class HubClient:
             match message.type:
                 case WSMsgType.TEXT | WSMsgType.BINARY:
                     self._contact.heard()
-                    await self._handle(stream, msgspec.json.decode(message.data, type=HubMessage))
+                    self._handle(stream, msgspec.json.decode(message.data, type=HubMessage))
                 case WSMsgType.PING:
                     self._contact.heard()
                     await stream.pong(message.data)
@@ -179,17 +180,30 @@ class HubClient:
                 case _:
                     return
 
-    async def _handle(self, stream: aiohttp.ClientWebSocketResponse, message: HubMessage) -> None:
+    def _handle(self, stream: aiohttp.ClientWebSocketResponse, message: HubMessage) -> None:
+        """Tasks: the gateway's part waits for Envoy, a term for its counters, and nothing else for these."""
         match message:
             case Part():
-                # A task: the gateway's part waits for Envoy, and shards must not wait for it.
                 self._spawn(self._take(stream, message.envelope))
-            case Shares() if not self._left:
-                await self._enforcer.begin_term(message.counters, full=message.full)
-                if self._left:  # meanwhile: the hub counts on it that we have nothing any more
-                    return
-                freed = self._enforcer.set_shares(message)
+            case Shares():
+                self._spawn(self._limit(stream, message))
+
+    async def _limit(self, stream: aiohttp.ClientWebSocketResponse, message: Shares) -> None:
+        """In the order of the messages; acknowledged once its term has begun, or its counters failed."""
+        async with self._limiting:
+            if self._listens_to(stream):
+                await self._enforcer.begin_term(message.term, full=message.full)
+            if not self._listens_to(stream):
+                return
+            freed = self._enforcer.set_shares(message)
+            try:
                 await _send(stream, SharesAck(message.round, freed))
+            except (OSError, aiohttp.ClientError):
+                return  # the next Hello tells what is in force
+
+    def _listens_to(self, stream: aiohttp.ClientWebSocketResponse) -> bool:
+        """Else the guard has left, or said in another Hello what it has, and the hub counts on that."""
+        return self._open is stream and not self._left
 
     async def _take(self, stream: aiohttp.ClientWebSocketResponse, raw: bytes) -> None:
         answer = await self._enforcer.offer(raw)
@@ -216,8 +230,8 @@ class HubClient:
             try:
                 told = msgspec.structs.replace(
                     report,
-                    bursts=self._enforcer.bursts(report.demand),
-                    counters=self._reached(),
+                    bursts=self._enforcer.bursts(report.demand.keys()),
+                    place=self._reached(),
                 )
                 await _send(stream, told)
                 await stream.ping()

@@ -184,6 +184,7 @@ class Limiter:
         self._subjects: dict[str, _Subject] = {}
         self._default = _Level()
         self._horizon = 0
+        self.has_share = False  # of anything
 
     def __len__(self) -> int:
         return len(self._subjects)
@@ -192,11 +193,6 @@ class Limiter:
         """Limits with this `fill_time` may come: shares settle no faster than that."""
         self._horizon = max(self._horizon, fill)
 
-    def burst(self, uid: str) -> int | None:
-        """The smallest burst among the limits of an account or key, if it has a counter."""
-        subject = self._subjects.get(uid)
-        return min((limit.burst for limit in subject.limits), default=None) if subject else None
-
     def set_shares(
         self, now: int, default: int, subjects: Mapping[str, int], filled: Portions = NO_TOKENS
     ) -> Portions:
@@ -204,6 +200,7 @@ class Limiter:
 
         `filled`: the tokens that come with what is added; none by default.
         """
+        self.has_share = default > 0 or any(subjects.values())
         before = self._default
         for uid in (subjects.keys() | filled.subjects.keys()) - self._subjects.keys():
             self._subjects[uid] = _Subject(_Level(before.share, before.low, before.since))

@@ -34,7 +34,7 @@ from sendward.guard.store import Mount, Store
 from sendward.guard.usage import Usage
 
 _TICK_SECONDS: Final = 1.0
-_CHECK_SECONDS: Final = 0.5  # of the shared counters: below the second between two reports
+_COUNTERS_SECONDS: Final = 0.5  # between two checks of the shared counters: below that between two reports
 _SECRETS_TICKS: Final = 5
 _SWEEP_TICKS: Final = 60  # forgotten counters, and memory kept on disk
 _SHARES_SECONDS: Final = 3.0  # after the start: a hub whose other guards hold everything has none to give
@@ -56,7 +56,7 @@ class Guard:
         self.store = Store(config.document_key, config.gateway_uid, config.path(names.PATH_STATE))
         self.contact = Contact(self.store.memory, SystemClock())
         self.proxy = Proxy(config)
-        self.metrics = Metrics(config.namespace, lambda: self.state.limiter.used(time.monotonic_ns()))
+        self.metrics = Metrics(config.namespace, self._used)
         holding = Holding(config.path(names.PATH_RUN))
         self.counters = SharedCounters(config.gateway_uid, config.path(names.PATH_COUNTERS))
         self.enforcer = Enforcer(
@@ -77,10 +77,14 @@ class Guard:
         metrics, state = self.metrics, self.state
         metrics.on_scrape(metrics.document_age, self.contact.age)
         metrics.on_scrape(metrics.hub_connected, lambda: float(self.hub.connected))
-        metrics.on_scrape(metrics.shares_unsynced, lambda: float(self.enforcer.shares is None))
-        metrics.on_scrape(metrics.counters, lambda: float(len(state.limiter)))
+        metrics.on_scrape(metrics.shares_unsynced, lambda: float(self.enforcer.guesses))
+        metrics.on_scrape(metrics.limit_subjects, lambda: float(len(state.limiter)))
         metrics.on_scrape(metrics.counters_reachable, lambda: float(self.counters.reachable))
         metrics.on_scrape(metrics.missing_shards, lambda: float(len(state.policy.missing)))
+
+    def _used(self) -> tuple[float, int] | None:
+        """Of the limits, as far as this guard counts by itself."""
+        return None if self.state.term else self.state.limiter.used(time.monotonic_ns())
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set and Envoy has ended."""
@@ -134,7 +138,7 @@ class Guard:
         while True:
             await self.counters.check()
             await self.enforcer.begin_term(self.state.term)  # anew, if they were flushed
-            await asyncio.sleep(_CHECK_SECONDS)
+            await asyncio.sleep(_COUNTERS_SECONDS)
 
     def _retry_secrets(self) -> None:
         try:

@@ -81,27 +81,31 @@ class _Duration(Collector):
 class _Limits(Collector):
     """What is used up of limits, without a series for each account: the messages tell whose."""
 
-    def __init__(self, used: Callable[[], tuple[float, int]]) -> None:
+    def __init__(self, used: Callable[[], tuple[float, int] | None]) -> None:
         self._used = used
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        most, near = self._used()
+        most, near = self._used() or (None, None)
         yield GaugeMetricFamily(
             "sendward_rate_limit_utilization_ratio",
-            "Part of its limit that the account or key nearest to its limit has used up, 0 to 1.",
+            "Part of its limit that the account or key nearest to its limit has used up, 0 to 1; absent while"
+            " shared counters count.",
             value=most,
         )
         yield GaugeMetricFamily(
             "sendward_rate_limit_subjects_near_limit",
-            "Accounts and keys that have used up four fifths of a limit or more.",
+            "Accounts and keys that have used up four fifths of a limit or more; absent while shared counters"
+            " count.",
             value=near,
         )
 
 
 class Metrics:
-    """All metrics of one guard, in a registry of their own. `limits`: see `Limiter.used`."""
+    """All metrics of one guard, in a registry of their own. `limits`: as `Limiter.used`; None: not known."""
 
-    def __init__(self, namespace: str, limits: Callable[[], tuple[float, int]] = lambda: (0.0, 0)) -> None:
+    def __init__(
+        self, namespace: str, limits: Callable[[], tuple[float, int] | None] = lambda: (0.0, 0)
+    ) -> None:
         self.registry = CollectorRegistry()
         self._messages = _Messages(namespace)
         self._duration = _Duration()
@@ -121,7 +125,9 @@ class Metrics:
             "sendward_guard_counters_reachable",
             "1 while the gateway has shared counters and they answer this guard; 0 otherwise.",
         )
-        self.counters = self._gauge("sendward_guard_limit_subjects", "Accounts and keys with a rate counter.")
+        self.limit_subjects = self._gauge(
+            "sendward_guard_limit_subjects", "Accounts and keys with a rate counter."
+        )
         self.missing_shards = self._gauge(
             "sendward_guard_shards_missing", "Parts of the document that are not there."
         )

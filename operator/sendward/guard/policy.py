@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -93,7 +93,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class GatewayView:
-    """The gateway's own part as it is judged."""
+    """The gateway's own part as it is judged. `counted`: it has counters that all guards share."""
 
     namespace: str
     operations: Operations
@@ -101,6 +101,7 @@ class GatewayView:
     shards: int
     audit: bool
     deleted: bool
+    counted: bool
 
 
 def gateway_view(gateway: Gateway) -> GatewayView:
@@ -112,6 +113,7 @@ def gateway_view(gateway: Gateway) -> GatewayView:
         shards=gateway.shards,
         audit=gateway.audit,
         deleted=gateway.deleted,
+        counted=gateway.counters is not None,
     )
 
 
@@ -256,6 +258,22 @@ class Policy:
         """Names of all accounts with a key."""
         shards = self._shards.values()
         return {entry.account.name for shard in shards for found in shard.values() for entry in found.entries}
+
+    def bursts(self, uids: Set[str]) -> dict[str, int]:
+        """The smallest burst of the limits of each of these that has any: accounts, and keys together with
+        their account.
+        """
+        found: dict[str, int] = {}
+        for shard in self._shards.values():
+            for uid in shard.keys() & uids:
+                entries = shard[uid].entries
+                wanted = {entry.key_uid: entry.limits for entry in entries if entry.key_uid in uids}
+                if entries:
+                    wanted[uid] = entries[0].account.limits
+                found |= {
+                    one: min(limit.burst for limit in limits) for one, limits in wanted.items() if limits
+                }
+        return found
 
     def find(self, key_id: str) -> Entry | None:
         """The key version of an id; None if there is none, or if it is not the only claimant."""

@@ -42,7 +42,7 @@ _DETAILS: Final[dict[Reason, str]] = {
     Reason.SenderIdNotAllowed: "Use a sender id that is registered for this account.",
     Reason.AccountLimit: "Wait as long as Retry-After says.",
     Reason.KeyLimit: "Wait as long as Retry-After says.",
-    Reason.LimitsUnavailable: "The shared counters do not answer. Try again shortly.",
+    Reason.LimitsUnavailable: "The limits cannot be counted at the moment. Try again shortly.",
 }
 _REQUEST_ID: Final = re.compile(rb"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 

@@ -17,12 +17,13 @@ import httptools
 import structlog
 
 from sendward import names
-from sendward.guard.decide import Case, Decision, Now, State, conclude, examine
+from sendward.guard.decide import Case, Decision, Now, State, conclude, decide
 from sendward.guard.limiter import Admission, Limits
 from sendward.guard.metrics import Metrics
 from sendward.guard.request import RawRequest, Source, source
 from sendward.guard.response import response
 from sendward.guard.usage import Usage
+from sendward.protocol import is_of_place
 from sendward.verdict import Reason, Verdict
 
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024  # above what any gateway may declare; Envoy refuses before
@@ -59,25 +60,19 @@ class Judge:
         """The response to one request, to be awaited if shared counters are asked; never raises."""
         started = time.perf_counter()
         now = Now(int(time.time()), time.monotonic_ns())
-        state = self.state
         try:
-            found = examine(state, raw, _source(raw), now)
-            if isinstance(found, Case):
-                if state.term and found.is_limited:
-                    return self._answer_later(found, raw, close, started)
-                admission = state.limiter.admit(
-                    now.monotonic_ns, found.wanted, found.cost, audit=found.audits
-                )
-                found = conclude(found, admission)
+            found = decide(self.state, raw, _source(raw), now)
         except Exception as error:  # noqa: BLE001  whatever it is, the answer is no
             found = _failed(error)
+        if isinstance(found, Case):
+            return self._answer_later(found, raw, close, started)
         return self._finish(found, raw, close, started, now.unix)
 
     async def _answer_later(self, case: Case, raw: RawRequest, close: bool, started: float) -> bytes:
         state, term = self.state, self.state.term
         try:
             admission = None
-            if term.startswith(f"{self._counters.place}."):
+            if is_of_place(term, self._counters.place):
                 admission = await self._counters.admit(term, case.wanted, case.cost, audit=case.audits)
             # Whoever has left the counters meanwhile has said so: by then others may use up the limit.
             decision = conclude(case, admission if state.term == term else None)
@@ -207,13 +202,22 @@ class AuthProtocol(asyncio.Protocol):
     async def _in_turn(
         self, previous: asyncio.Task[None] | None, answer: bytes | Coroutine[Any, Any, bytes], *, close: bool
     ) -> None:
-        data = answer if isinstance(answer, bytes) else await answer
-        if previous is not None:
-            await previous
-        self._write(data, close=close)
-        if self._last is asyncio.current_task():
-            self._last = None
-            self._read_on()
+        data: bytes | None = None
+        try:
+            data = answer if isinstance(answer, bytes) else await answer
+        except Exception as error:  # noqa: BLE001  nobody else would see it, and the requests after it wait
+            log.error("answer failed", error=type(error).__name__)
+        try:
+            if previous is not None:
+                await previous
+            if data is None:
+                self.close()
+            else:
+                self._write(data, close=close)
+        finally:
+            if self._last is asyncio.current_task():
+                self._last = None
+                self._read_on()
 
     def _write(self, data: bytes, *, close: bool) -> None:
         if self._transport is not None and not self._transport.is_closing():

@@ -3,31 +3,64 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from dataclasses import dataclass
 
 import pytest
+import yaml
 
 from sendward import names
-from tests.e2e.support import Tenant
+from tests.e2e.support import ACCEPTED, GATEWAY, Tenant
 from tests.faults.api.support import (
+    SECONDS,
     Foreign,
     Sending,
+    epoch,
     fresh_key,
     in_vault,
     led,
     ours,
+    unlimited,
     until_answer,
     until_versions,
 )
 from tests.faults.proxy_calls import Sort
 from tests.faults.proxy_lab import Proxies
-from tests.faults.proxy_rules import Rule, WatchRule, calls_to
-from tests.lab.stack import Stack, eventually
+from tests.faults.proxy_rules import Event, Rule, WatchRule, calls_to
+from tests.lab.stack import QUICKSTART, Object, Stack, eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.asyncio(loop_scope="session")]
 
 ROTATED = [(1, "Previous"), (2, "Current")]
 CODES = (410, 500, 403)
+
+MANY = [{"messages": 1_000_000, "per": "1s"}]
+FEW = [{"messages": 1, "per": "1h"}]
+SEND, *OTHERS = yaml.safe_load((QUICKSTART / "gateway.yaml").read_text())["spec"]["http"]["operations"]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of an object by which messages are answered with `status`, and what takes it back."""
+
+    name: str  # empty: that of the key that sends
+    refuse: Object
+    status: int
+    accept: Object
+
+
+EDITS = {  # by plural; the first is followed by our own informer, the others by kopf
+    "apikeys": Edit("", {"operations": ["status"]}, 403, {"operations": None}),
+    "apikeypolicies": Edit("globex", {"operations": ["status"]}, 403, {"operations": None}),
+    "ratelimitpolicies": Edit("standard", {"key": FEW}, 429, {"key": MANY}),
+    "messaginggateways": Edit(
+        GATEWAY,
+        {"http": {"operations": [{**SEND, "method": "PUT"}, *OTHERS]}},
+        405,
+        {"http": {"operations": [SEND, *OTHERS]}},
+    ),
+}
 
 
 async def rotate(tenant: Tenant, name: str) -> None:
@@ -53,6 +86,96 @@ async def test_an_event_that_was_dropped_is_made_good_when_the_watch_begins_anew
         await until_versions(tenant, name, ROTATED)
         proxies.ledger.rules.clear()
     assert [await in_vault(tenant, f"dropped-{code}") for code in CODES] == [[1, 2]] * len(CODES)
+
+
+async def lose(tenant: Tenant, proxies: Proxies, kind: str, name: str, spec: Object) -> None:
+    """Change an object, and keep it from both operators' watches."""
+
+    def watches() -> int:
+        return sum(stream.call.kind == kind for stream in proxies.kube.streams)
+
+    def generation(event: Event) -> int:
+        found: int = json.loads(event.line)["object"]["metadata"]["generation"]
+        return found
+
+    def drops(event: Event) -> bool:
+        lost.extend([generation(event)] * ((event.kind, event.name) == (kind, name)))
+        return (event.kind, event.name) == (kind, name)
+
+    lost: list[int] = []
+    await eventually(lambda: watches() == 2, f"both operators watch {kind}", seconds=SECONDS)
+    proxies.ledger.watch_rules.append(WatchRule(drops, act="drop", times=None))
+    await tenant.patch(kind, name, {"spec": spec})
+    changed = (await tenant.get(kind, name))["metadata"]["generation"]
+    await eventually(lambda: lost.count(changed) >= 2, f"both watches of {kind} lost the change", every=0.01)
+    proxies.ledger.watch_rules.clear()
+
+
+async def changed_while_broken(
+    tenant: Tenant, proxies: Proxies, kind: str, *, failing: str, code: int
+) -> None:
+    """A change that the watches of its kind did not tell is enforced after an ERROR in those of `failing`;
+    so is the next one. The same process leads on.
+    """
+    edit, before = EDITS[kind], await epoch(tenant.stack)
+    pod, sender = await tenant.pod(), f"{kind}-{failing}-{code}"
+    key = await fresh_key(tenant, sender)
+    name = edit.name or sender
+    await until_sent(tenant, pod, key, ACCEPTED)
+    await lose(tenant, proxies, kind, name, edit.refuse)
+    assert proxies.kube.send_error(code, failing) >= 2
+    await until_sent(tenant, pod, key, edit.status)
+    await tenant.patch(kind, name, {"spec": edit.accept})
+    await until_sent(tenant, pod, key, ACCEPTED)
+    assert await epoch(tenant.stack) == before
+
+
+async def until_sent(tenant: Tenant, pod: Object, key: str, status: int) -> None:
+    async def check() -> bool:
+        return (await tenant.send(pod, key)).status == status
+
+    await eventually(check, f"answer {status}", seconds=SECONDS)
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("kind", EDITS)
+async def test_a_change_that_a_watch_lost_is_enforced_when_that_watch_ends_with_an_error(
+    tenant: Tenant, stack: Stack, proxies: Proxies, kind: str, code: int
+) -> None:
+    """An ERROR within the stream, of each sort of watch; what is changed afterwards is followed as well."""
+    await led(stack)
+    await changed_while_broken(tenant, proxies, kind, failing=kind, code=code)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in EDITS if kind != "apikeys"])
+async def test_a_change_that_a_watch_lost_in_silence_is_enforced_when_a_watch_of_ours_fails(
+    tenant: Tenant, stack: Stack, proxies: Proxies, kind: str
+) -> None:
+    """Nobody notices the loss itself; without any failure it is found by the listing every ten minutes."""
+    await led(stack)
+    await changed_while_broken(tenant, proxies, kind, failing="apikeys", code=500)
+
+
+async def test_the_only_object_of_a_kind_that_vanished_unseen_is_missed(
+    tenant: Tenant, stack: Stack, proxies: Proxies
+) -> None:
+    """After a 410 the list of kopf is empty then, and it says nothing: the next minute's listing does."""
+    await led(stack)
+    lost: list[str] = []
+
+    def drops(event: Event) -> bool:
+        hit = (event.kind, event.name) == ("ratelimitpolicies", "standard")
+        lost.extend([event.type] * hit)
+        return hit
+
+    proxies.ledger.watch_rules.append(WatchRule(drops, act="drop", times=None))
+    await tenant.delete("mrl", "standard")
+    await eventually(lambda: lost.count("DELETED") >= 2, "both watches lost the deletion", every=0.01)
+    proxies.ledger.watch_rules.clear()
+    assert proxies.kube.send_error(410, "ratelimitpolicies") >= 2
+    await tenant.until_condition("sender", "globex", "ResolvedRefs", "False", "NotFound", seconds=SECONDS)
+    await stack.kubectl("apply", "-n", tenant.namespace, "-f", str(QUICKSTART / "policies.yaml"))
+    await unlimited(tenant)
 
 
 async def test_events_that_come_twice_or_in_the_wrong_order_change_nothing(

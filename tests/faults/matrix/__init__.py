@@ -8,5 +8,5 @@ files
     witness    a sender and an auditor who watch the whole time, and their judgement
     state      the end state, freed of times, ids and names
     runner     reference and crash runs, compared
-    report     the table and build/faults/matrix.json
+    report     the table and build/faults/matrix.json (part.json: of some scenarios)
 """

@@ -46,7 +46,7 @@ async def _scenario(bed: Bed, scenario: Scenario, runs: list[Run]) -> None:
         run = await crash(bed, scenario, expected, when, number)
         runs.append(run)
         _tell(run)
-        report.write(runs)
+        report.write(runs, report.PART)
 
 
 def main() -> None:
@@ -67,8 +67,10 @@ def main() -> None:
         sys.exit(130)
     finally:
         if runs:
-            report.write(runs)
+            report.write(runs, report.PART)
             print(report.table(runs))
+    if not wanted:
+        report.write(runs, report.RESULTS)
     sys.exit(any(run.failures for run in runs))
 
 

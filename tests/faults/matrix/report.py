@@ -11,6 +11,7 @@ from typing import Final, Literal
 from tests.lab.images import REPOSITORY
 
 RESULTS: Final = REPOSITORY / "build" / "faults" / "matrix.json"
+PART: Final = RESULTS.with_name("part.json")  # of some scenarios, or while it runs
 When = Literal["before", "after"]
 
 
@@ -63,7 +64,7 @@ def _row(name: str, runs: Sequence[Run]) -> Row:
     return (name, *map(str, counts), f"{seconds:.1f}")
 
 
-def write(runs: Sequence[Run], path: Path = RESULTS) -> None:
-    """All runs, with what they found."""
+def write(runs: Sequence[Run], path: Path) -> None:
+    """The runs, with what they found."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([asdict(run) for run in runs], indent=1) + "\n")

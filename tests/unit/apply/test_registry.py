@@ -128,20 +128,40 @@ async def test_a_change_during_our_write_is_drift(registry: Registry) -> None:
     assert registry.drifts == ["me"]
 
 
+class Standby(Registry):
+    """Watches what the leader writes, until it `leads`."""
+
+    def __init__(self, leader: Registry) -> None:
+        super().__init__()
+        self.kube = leader.kube
+        self.leads = False
+        self.objects = Objects(
+            self.kube, lambda owner, _: self.drifts.append(owner), leads=lambda: self.leads
+        )
+
+
 async def test_a_standby_takes_over_what_the_leader_wrote_meanwhile(registry: Registry) -> None:
     """It would else write everything once more that changed since it was started."""
-    leads = False
-    standby = Registry()
-    standby.kube = registry.kube
-    standby.objects = Objects(
-        standby.kube, lambda owner, _: standby.drifts.append(owner), leads=lambda: leads
-    )
+    standby = Standby(registry)
     for value in ("x", "y"):
         await registry.ensure(value)
         standby.tell()
-    leads = True
+    standby.leads = True
     assert not await standby.ensure("y")
     registry.edit()
     standby.tell()
     assert await standby.ensure("y")
     assert registry.kube.writes == ["Secret"] * 3
+
+
+@pytest.mark.parametrize("edits", [1, 2])
+async def test_what_somebody_changed_while_nobody_led_is_repaired(registry: Registry, edits: int) -> None:
+    """A foreign change leaves our annotation as it was."""
+    standby = Standby(registry)
+    await registry.ensure()
+    standby.tell()
+    for _ in range(edits):
+        registry.edit()
+        standby.tell()
+    standby.leads = True
+    assert await standby.ensure()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sendward.protocol import PPM, Leave, Portions, Report, Shares, SharesAck
 from tests.unit.controller.hub_world import GATEWAY, World, envelope, have
 
@@ -75,28 +77,47 @@ async def test_guards_that_reach_shared_counters_are_told_of_one_term_and_of_its
     world.hub.publish(GATEWAY, {"gateway": part})
     async with world.guard(pod) as guard:
         await guard.hello(have(part))
-        await guard.send(Report({}, {}, counters="0123456789abcdef.here"))
+        await guard.send(Report({}, {}, place="0123456789abcdef.here"))
         told = await guard.take_shares()
-        assert told.counters.startswith("0123456789abcdef.here.")
+        assert told.term.startswith("0123456789abcdef.here.")
         assert (told.default, told.subjects) == (0, {})
         await guard.send(Report({}, {}))
         left = await guard.take_shares()
-        assert (left.default, left.counters) == (0, "")
+        assert (left.default, left.term) == (0, "")
         shares = await guard.take_shares()
-        assert (shares.default, shares.counters) == (PPM, "")
+        assert (shares.default, shares.term) == (PPM, "")
 
 
 async def test_a_guard_that_only_begins_does_not_end_the_term_of_the_others(world: World) -> None:
     world.view.place = "0123456789abcdef"
     one, two, part = world.view.add("one"), world.view.add("two"), envelope("gateway", 1)
-    here = Report({}, {}, counters="0123456789abcdef.here")
+    here = Report({}, {}, place="0123456789abcdef.here")
     world.hub.publish(GATEWAY, {"gateway": part})
     async with world.guard(one) as first, world.guard(two) as second:
         await first.hello(have(part))
         await second.hello()
         await first.send(here)
-        term = (await first.take_shares()).counters
-        await second.send(Report({}, {}, counters=None))
+        term = (await first.take_shares()).term
+        await second.send(Report({}, {}, place=None))
         await second.send(here)
-        assert (await second.take_shares()).counters == term
-        assert [message.counters for message in first.messages if isinstance(message, Shares)] == [term]
+        assert (await second.take_shares()).term == term
+        assert [message.term for message in first.messages if isinstance(message, Shares)] == [term]
+
+
+async def test_a_guard_of_an_earlier_gateway_keeps_no_counters_from_this_one(world: World) -> None:
+    """Nor shares: it refuses everything, and reaches the counters of a gateway that is gone."""
+    world.view.place = "0123456789abcdef"
+    old, new, part = world.view.add("old"), world.view.add("new"), envelope("gateway", 1)
+    old = world.view.of["tenant", "old"] = replace(old, gateway_uid="uid-of-an-earlier-one")
+    world.hub.publish(GATEWAY, {"gateway": part})
+    async with world.guard(old) as first, world.guard(new) as second:
+        await first.hello(shares=Shares(9, PPM))
+        assert (await first.take()).part == "gateway"
+        await first.send(Report({}, {}, place=""))
+        await second.hello(have(part))
+        await second.send(Report({}, {}, place="0123456789abcdef.here"))
+        assert (await second.take_shares()).term.startswith("0123456789abcdef.here.")
+        world.view.place = ""
+        assert (await second.take_shares()).term == ""
+        assert (await second.take_shares()).default == PPM
+        assert not any(isinstance(message, Shares) for message in first.messages)

@@ -161,3 +161,16 @@ def test_only_the_first_shares_of_a_new_gateway_come_with_tokens() -> None:
         made.hello(ONE, Hello([1], 0, {}), NOW)
         made.shares.retarget()
         assert made.shares.due()[ONE.uid].filled.default == tokens
+
+
+def test_a_pod_of_an_earlier_gateway_is_not_waited_for_and_was_there_before() -> None:
+    made = GatewayState()
+    made.publish({"0": envelope(1)}, [ONE, TWO], 1, replaced={"two"})
+    made.hello(ONE, Hello([1], 0, {}), NOW)
+    made.hello(TWO, Hello([1], 0, {"0": Have(9, 9, "")}, Shares(1, PPM)), NOW, replaced=True)
+    assert made.ahead("two") == {}
+    made.shares.retarget()
+    (given,) = made.shares.due().values()
+    assert (given.default, given.filled.default) == (PPM, 0)
+    made.disconnect("two", NOW)
+    assert made.sweep({"one"}, None, NOW, NOW)

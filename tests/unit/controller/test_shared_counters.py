@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import pytest
 
+from sendward.controller.shares import GatewayShares
 from sendward.document import Limit
-from tests.fakes.fleet import SECOND, Fleet
+from sendward.protocol import PPM
+from tests.fakes.fleet import SECOND, UID, Fleet
 from tests.unit.controller.test_shares_in_time import LIMITS, STEPS, Life
 
 LIVES = 12
@@ -179,7 +181,7 @@ def test_a_guard_that_claims_a_term_of_its_own_stops_nobody_for_long() -> None:
     fleet = _fleet(3)
     pod = fleet.pods["pod-2"]
     assert pod.held is not None
-    pod.held = type(pod.held)(pod.held.round, 0, counters="a.mine")
+    pod.held = type(pod.held)(pod.held.round, 0, term="a.mine")
     fleet.restart("pod-2")
     fleet.run(fleet.now + 5 * SECOND)
     assert len({pod.term for pod in fleet.pods.values()}) == 1
@@ -251,6 +253,44 @@ def test_a_guard_that_starts_takes_nothing_from_the_others() -> None:
     fleet.run(fleet.now + 3 * SECOND)
     assert {pod.term for pod in fleet.pods.values()} == terms
     assert sum(fleet.send("new") for _ in range(1000)) == 1000
+
+
+def test_a_guard_that_reaches_them_late_takes_nothing_from_the_others() -> None:
+    """The network of its pod is late; after ten seconds it is a guard that does not reach them."""
+    fleet = _fleet(2)
+    terms = {pod.term for pod in fleet.pods.values()}
+    for name in ("late", "never"):
+        fleet.join(name)
+        fleet.pods[name].counters = False
+        fleet.run(fleet.now + 7 * SECOND)
+        assert {fleet.pods[pod].term for pod in ("pod-0", "pod-1")} == terms
+        assert not fleet.send(name)
+        fleet.pods[name].counters = name == "late"
+        fleet.run(fleet.now + 6 * SECOND)
+    assert not any(pod.term for pod in fleet.pods.values())
+    assert fleet.send("never")
+    assert fleet.closest >= 0
+
+
+def test_once_they_fail_every_guard_with_demand_has_a_share_at_once() -> None:
+    """The bursts that the guards told are those of the limits, also while they counted elsewhere."""
+    fleet = _fleet(2, Limit(messages=100, period=1, burst=100))
+    for step in range(40):
+        fleet.run(fleet.now + SECOND // 10)
+        for name, pod in fleet.pods.items():
+            pod.counters = step < 20
+            fleet.send(name)
+    shares = [pod.held for pod in fleet.pods.values()]
+    assert all(held and held.subjects.get(UID, held.default) >= PPM // 3 for held in shares)
+    assert fleet.closest >= 0
+
+
+def test_the_last_word_of_a_term_is_the_one_that_was_drawn() -> None:
+    shares = GatewayShares(iter(("first", "second")).__next__)
+    shares.offer_counters("a")
+    shares.connect("guard", None)
+    shares.reach("guard", "a.here")
+    assert shares.due()["guard"].term == "a.here.first"
 
 
 def test_a_guard_that_never_says_what_it_reaches_holds_nobody_up() -> None:

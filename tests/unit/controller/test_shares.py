@@ -94,7 +94,7 @@ class Schedule(RuleBasedStateMachine):
         """Another process leads; it knows the pods and nothing else."""
         for name in self.cluster.guards:
             self.cluster.cut(name)
-        self.cluster.hub = GatewayShares()
+        self.cluster.hub = GatewayShares(lambda: "word")
         self.cluster.hub.expect(self.cluster.guards)
 
     @invariant()
@@ -202,7 +202,7 @@ def test_a_new_leader_gives_away_only_what_it_has_found() -> None:
     cluster.settle({"one": {"a": 300}, "two": {"b": 300}})
     for name in ("one", "two"):
         cluster.cut(name)
-    cluster.hub = GatewayShares()
+    cluster.hub = GatewayShares(lambda: "word")
     cluster.connect("one")
     cluster.hub.expect(("one", "two"))
     held = one.share("a")

@@ -6,6 +6,7 @@ import asyncio
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from sendward.guard.server import MAX_HEAD_BYTES, AuthProtocol, Judge
 from tests.unit.guard.test_server import Parts, request
@@ -46,6 +47,13 @@ class Wire(asyncio.Transport):
 
     def close(self) -> None:
         self.closed = True
+        self.changed.set()
+
+    async def ended(self) -> None:
+        async with asyncio.timeout(5):
+            while not self.closed:
+                self.changed.clear()
+                await self.changed.wait()
 
     async def has(self, answers: int) -> None:
         async with asyncio.timeout(5):
@@ -104,6 +112,23 @@ async def test_nothing_is_read_while_answers_pile_up_though_others_were_taken(co
     wire.take()
     await asyncio.sleep(0)
     assert wire.reading
+
+
+async def test_a_bug_in_an_awaited_answer_ends_the_connection_after_the_answers_before_it(
+    connection: Connection,
+) -> None:
+    wire, parts = connection.wire, connection.parts
+    parts.counters.answers.clear()
+    connection.send(request(key="nonsense") + request() * 2)
+    await connection.asked(2)
+    parts.usage._demand = None  # type: ignore[assignment]
+    with capture_logs() as logs:
+        parts.counters.answers.set()
+        await wire.ended()
+        await asyncio.sleep(0)
+    assert [answer.split()[1] for answer in wire.written] == [b"401"]
+    assert {entry["event"] for entry in logs} == {"answer failed"}
+    assert connection.protocol._last is None
 
 
 async def test_an_upgrade_waits_for_the_answers_before_it(connection: Connection) -> None:

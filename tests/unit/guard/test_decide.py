@@ -43,7 +43,9 @@ def ask(
     now: Now = NOW,
 ) -> Decision:
     headers = [(b"x-api-key", credential.value.encode()), (b"content-type", b"application/json")]
-    return decide(of, RawRequest(method, target, headers, json.dumps(body).encode()), source, now)
+    decision = decide(of, RawRequest(method, target, headers, json.dumps(body).encode()), source, now)
+    assert isinstance(decision, Decision)
+    return decision
 
 
 def test_a_good_request_passes_with_identity() -> None:
@@ -224,4 +226,6 @@ def test_no_request_passes_by_chance_or_raises(
     method: str, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
     judged = state(builders.account("a", KEY))
-    assert decide(judged, RawRequest(method, target, headers, body), HERE, NOW).verdict is Verdict.DENY
+    decision = decide(judged, RawRequest(method, target, headers, body), HERE, NOW)
+    assert isinstance(decision, Decision)
+    assert decision.verdict is Verdict.DENY

@@ -45,6 +45,11 @@ def test_the_fullest_limit_is_told_and_how_many_are_near() -> None:
     assert _values(metrics)["sendward_rate_limit_subjects_near_limit"] == 0
 
 
+def test_what_others_count_is_not_told() -> None:
+    metrics = Metrics("n", lambda: None)
+    assert not [name for name in _values(metrics) if name.startswith("sendward_rate_limit")]
+
+
 def test_a_share_without_a_whole_message_is_not_a_limit_that_is_used_up() -> None:
     limiter = Limiter()
     limiter.set_shares(0, PPM // 100, {}, Portions(PPM // 100))

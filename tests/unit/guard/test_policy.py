@@ -131,3 +131,14 @@ def test_what_keys_have_in_common_takes_memory_once() -> None:
     assert a.networks[0] is b.networks[0] is c.networks[0]
     assert len(a.networks) == 1  # the same for account and key: judged once
     assert c.limits == (Limit(10, 2, 10),)
+
+
+def test_the_smallest_burst_is_told_of_accounts_and_keys_that_have_limits() -> None:
+    policy = Policy()
+    limits = [Limit(1, 1, 7), Limit(1, 60, 5)]
+    one = builders.account("a", builders.key("one", limits=limits[:1]), builders.key("two"), limits=limits)
+    policy.set_shard(0, builders.shard(one))
+    policy.set_shard(1, builders.shard(builders.account("b", builders.key("three", limits=limits[1:]))))
+    asked = {"account-a", "key-one", "key-two", "account-b", "key-three", "nobody"}
+    assert policy.bursts(asked) == {"account-a": 5, "key-one": 7, "key-three": 5}
+    assert policy.bursts({"account-a"}) == {"account-a": 5}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec import structs
 
-from sendward.document import Limit
+from sendward.document import Limit, Redis
 from sendward.guard.policy import gateway_view
+from sendward.protocol import PPM
 from tests.guard import builders
 from tests.unit.guard.test_server import Client, client, request
 
@@ -94,3 +96,29 @@ async def test_a_connection_that_ends_meanwhile_harms_nobody(shared: Client) -> 
     again.send(request())
     assert (await again.answer())[0] == 200
     again.writer.close()
+
+
+async def test_between_a_term_and_shares_no_account_is_blamed(shared: Client) -> None:
+    """Nor before the hub has said by which to limit."""
+    state = shared.parts.state
+
+    async def code() -> str:
+        shared.send(request())
+        return (await shared.answer())[1]["x-sw-reason"]
+
+    state.term = ""
+    state.limiter.set_shares(1, 0, {"account-acme": 0})
+    assert await code() == "SW2501"  # the hub has shares for others, and none for it
+    counted = structs.replace(builders.gateway(), counters=Redis("redis"))
+    state.policy.set_gateway(gateway_view(counted))
+    assert await code() == "SW2503"
+    state.policy.set_gateway(gateway_view(structs.replace(counted, audit=True)))
+    shared.send(request())
+    status, headers, _ = await shared.answer()
+    assert (status, headers["x-sw-reason"]) == (200, "SW2503")
+    state.policy.set_gateway(gateway_view(counted))
+    state.limiter.set_shares(2, 0, {"another": PPM})
+    assert await code() == "SW2501"
+    state.policy.set_shard(0, builders.shard(builders.account("acme", builders.key("one"))))
+    state.limiter.set_shares(3, 0, {})
+    assert await code() == "SW2000"
