@@ -168,12 +168,8 @@ def _object(kind: str, name: str, **spec: Any) -> Object:
 async def test_work_for_one_tenant_touches_no_other_namespace(window: Window) -> None:
     """Of the other one nothing is read or written; of what we own there, changes are followed."""
     by_us = [call for call in window.calls if call.user in OURS]
-    assert {call.verb for call in by_us if call.namespace == window.actor} >= {
-        "create",
-        "patch",
-        "delete",
-        "get",
-    }
+    verbs = {call.verb for call in by_us if call.namespace == window.actor}
+    assert verbs >= {"create", "patch", "delete", "get"}
     elsewhere = [
         c for c in by_us if c.verb not in FOLLOWING and c.namespace not in (window.actor, SYSTEM, "")
     ]
@@ -365,12 +361,8 @@ async def test_the_rights_in_the_api_server_are_the_printed_ones(stack: Stack, w
 
 
 # Kubernetes' own: what is served, who am I, and the issuer's public keys.
-BUILT_IN: Final = {
-    "system:basic-user",
-    "system:discovery",
-    "system:public-info-viewer",
-    "system:service-account-issuer-discovery",
-}
+_BUILT_IN = "basic-user", "discovery", "public-info-viewer", "service-account-issuer-discovery"
+BUILT_IN: Final = {f"system:{name}" for name in _BUILT_IN}
 
 
 def _identity(obj: Object) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""Redis for the shared counters: one server for tests that leave it alone, one of its own for faults."""
+"""A guard with its Envoy; Redis for shared counters, one for tests that leave it alone, one for faults."""
 
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -8,7 +8,19 @@ import pytest
 
 from tests.guard.counters_guard import PORT, Guard
 from tests.guard.counters_relay import Relay
+from tests.guard.harness import Harness
 from tests.lab.redis_server import RedisServer
+
+
+@pytest.fixture
+async def pod() -> AsyncIterator[Harness]:
+    """Guard and Envoy with a small hub."""
+    harness = Harness()
+    try:
+        await harness.start()
+        yield harness
+    finally:
+        await harness.stop()
 
 
 @pytest.fixture(scope="session")

@@ -106,16 +106,6 @@ async def test_no_more_than_the_limit_passes_while_redis_is_slow_now_and_then(
     assert 50 <= passed <= 50 + 20 * window / 1_000_000
 
 
-@pytest.fixture
-async def pod() -> AsyncIterator[Harness]:
-    harness = Harness()
-    try:
-        await harness.start()
-        yield harness
-    finally:
-        await harness.stop()
-
-
 async def count_by(pod: Harness, place: document.Redis, folder: Path, *accounts: document.Account) -> None:
     """The pod limits by the counters at this place, which began full."""
     counters = SharedCounters(builders.GATEWAY_UID, folder)

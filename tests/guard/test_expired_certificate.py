@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -49,16 +48,6 @@ class Authority:
         pair.certificate.rename(folder / "tls.crt")
         pair.key.rename(folder / "tls.key")
         return folder
-
-
-@pytest.fixture
-async def pod() -> AsyncIterator[Harness]:
-    harness = Harness()
-    try:
-        await harness.start()
-        yield harness
-    finally:
-        await harness.stop()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -54,16 +53,6 @@ PLACES = {
 }
 """Names under which the recipient stands, by the kind of place."""
 NUMBER = "+447700900123"
-
-
-@pytest.fixture
-async def pod() -> AsyncIterator[Harness]:
-    harness = Harness()
-    try:
-        await harness.start()
-        yield harness
-    finally:
-        await harness.stop()
 
 
 def compiled(pod: Harness, name: str, operations: list[dict[str, Any]]) -> Gateway:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
@@ -17,16 +16,6 @@ from tests.guard import builders
 from tests.guard.harness import Harness, eventually
 
 GOOD = builders.credential("one")
-
-
-@pytest.fixture
-async def pod() -> AsyncIterator[Harness]:
-    harness = Harness()
-    try:
-        await harness.start()
-        yield harness
-    finally:
-        await harness.stop()
 
 
 def compiled(pod: Harness) -> bytes:

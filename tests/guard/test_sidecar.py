@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
@@ -23,16 +22,6 @@ BEARER = {"authorization": f"Bearer {GOOD.value}"}
 def one_account(*, revoked: bool = False, limits: list[Limit] | None = None) -> Shard:
     key = builders.key("one", GOOD.version(revoked=revoked))
     return builders.shard(builders.account("acme", key, limits=limits))
-
-
-@pytest.fixture
-async def pod() -> AsyncIterator[Harness]:
-    harness = Harness()
-    try:
-        await harness.start()
-        yield harness
-    finally:
-        await harness.stop()
 
 
 async def give(pod: Harness, shard: Shard, **gateway: object) -> None:
