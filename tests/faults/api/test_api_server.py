@@ -17,6 +17,7 @@ from tests.faults.api.support import (
     in_vault,
     led,
     paused,
+    unlimited,
     until_answer,
     until_versions,
     without_api_server,
@@ -81,6 +82,7 @@ async def test_an_api_server_that_is_killed_while_objects_vanish(
         await until_answer(tenant, pod, dangling, 403)
     sending.check()
     await stack.quickstart(tenant.namespace)
+    await unlimited(tenant)
     await tenant.ready("akey", "acme-shop")
     await until_answer(tenant, pod, dangling, 202)
 
