@@ -249,7 +249,8 @@ async def test_after_a_failure_it_follows_only_once_everything_was_listed(
     fake.drop_watches()
     await until(lambda: not informer.is_following())
     fake.put(kinds.SENDER_ACCOUNT, account("b"))
-    while receiver.resets < 2:
-        assert not informer.is_following(), "of some pages only"
-        await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        while receiver.resets < 2:
+            assert not informer.is_following(), "of some pages only"
+            await asyncio.sleep(0)
     await until(informer.is_following)

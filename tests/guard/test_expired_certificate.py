@@ -13,12 +13,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from sendward.protocol import PPM, Ack, Hello, Part, Portions, Shares
 from sendward.verdict import Reason
 from tests.faults.test_sidecar_tls import swap
 from tests.guard import builders
 from tests.guard.harness import Harness, eventually
-from tests.guard.test_product import GOOD, compiled, post
+from tests.guard.test_product import GOOD, post, serve
 from tests.lab.pki import CertificateAuthority
 
 REQUEST = b"GET /v1/messages HTTP/1.1\r\nHost: a\r\nx-api-key: " + GOOD.value.encode() + b"\r\n\r\n"
@@ -53,17 +52,6 @@ class Authority:
 @pytest.fixture
 def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
     return Authority(tmp_path / "ca", monkeypatch)
-
-
-async def serve(pod: Harness) -> None:
-    """Guard and Envoy with the product's own configuration and one key."""
-    await pod.hub.wait_for(Hello)
-    await pod.hub.send(Shares(round=1, default=PPM, filled=Portions(PPM)))
-    account = builders.account("acme", builders.key("one"))
-    await pod.hub.send(Part(builders.sealed(builders.shard(account), 1)))
-    await pod.hub.send(Part(compiled(pod)))
-    await pod.hub.wait_for(Ack, lambda ack: ack.part == "gateway")
-    await eventually(pod.ready, "readiness")
 
 
 async def refusal(pod: Harness, trust: ssl.SSLContext) -> str:

@@ -37,6 +37,17 @@ def compiled(pod: Harness) -> bytes:
     return builders.sealed(content, 1)
 
 
+async def serve(pod: Harness) -> None:
+    """Guard and Envoy with the product's own configuration and one key."""
+    await pod.hub.wait_for(Hello)
+    await pod.hub.send(Shares(round=1, default=PPM, filled=Portions(PPM)))
+    account = builders.account("acme", builders.key("one"))
+    await pod.hub.send(Part(builders.sealed(builders.shard(account), 1)))
+    await pod.hub.send(Part(compiled(pod)))
+    await pod.hub.wait_for(Ack, lambda ack: ack.part == "gateway")
+    await eventually(pod.ready, "readiness")
+
+
 async def post(pod: Harness, trust: ssl.SSLContext, key: str) -> tuple[int, object]:
     body = {"to": "+447700900123", "from": "ACME", "text": "hello"}
     async with pod.session.post(
@@ -49,13 +60,7 @@ async def post(pod: Harness, trust: ssl.SSLContext, key: str) -> tuple[int, obje
 async def test_the_products_configuration_serves_and_certificates_count_for_readiness(pod: Harness) -> None:
     certificate = write_certificate(pod.path(names.PATH_TLS))
     trust = ssl.create_default_context(cafile=certificate)
-    await pod.hub.wait_for(Hello)
-    await pod.hub.send(Shares(round=1, default=PPM, filled=Portions(PPM)))
-    account = builders.account("acme", builders.key("one"))
-    await pod.hub.send(Part(builders.sealed(builders.shard(account), 1)))
-    await pod.hub.send(Part(compiled(pod)))
-    await pod.hub.wait_for(Ack, lambda ack: ack.part == "gateway")
-    await eventually(pod.ready, "readiness with the certificate")
+    await serve(pod)
     assert await post(pod, trust, GOOD.value) == (200, None)
     assert await post(pod, trust, GOOD.value[:-1]) == (401, "SW2203")
     await pod.hub.send(Part(builders.sealed(builders.gateway(deleted=True), 2)))
